@@ -1,0 +1,1 @@
+"""PASTA-Gen: parametric synthetic lesions that are measured before they are believed."""

@@ -1,0 +1,1 @@
+"""Headless generation at scale, pretraining, fine-tuning and benchmarks (``python -m training``)."""
