@@ -82,7 +82,7 @@ ORGANS: tuple[Organ, ...] = (
     Organ("colorectum", "Colon and rectum", 7, "Colorectal", "Colorectum", True, ("colon",), Code("71854001", "Colon"), keywords=("colon", "colonic", "colorectal", "rectum", "rectal", "sigmoid", "cecum", "caecum")),
     Organ("kidney", "Kidney", 8, "Kidney", "Kidney", False, ("kidney_right", "kidney_left"), Code("64033007", "Kidney"), keywords=("kidney", "kidneys", "renal", "nephro")),
     Organ("bladder", "Bladder", 9, "Bladder", "Bladder", True, ("urinary_bladder",), Code("89837001", "Urinary bladder"), keywords=("bladder", "urinary bladder", "vesical")),
-    Organ("bone", "Bone", 10, "Bone", "Bone", False, ("sacrum", *_VERTEBRAE, *_RIBS, *_LIMB_BONES, "sternum", "costal_cartilages"), Code("272673000", "Bone"), keywords=("bone", "bones", "osseous", "vertebra", "vertebral", "rib", "pelvis", "sacrum", "skeletal")),
+    Organ("bone", "Bone", 10, "Bone", "Bone", False, ("sacrum", *_VERTEBRAE, *_RIBS, *_LIMB_BONES, "sternum", "skull"), Code("272673000", "Bone"), keywords=("bone", "bones", "osseous", "vertebra", "vertebral", "rib", "pelvis", "sacrum", "skeletal")),
 )
 
 LESIONS: tuple[Lesion, ...] = (

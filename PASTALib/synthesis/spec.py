@@ -53,6 +53,8 @@ class SynthesisResult:
 
     ``region`` are slices (z, y, x) into the scan; ``before``/``after`` float32 HU and ``label`` (bool, lesion), ``organ`` (bool, parent organ without the
     lesion) live on it. ``changed`` (bool) marks every voxel that was allowed to change. Outside it ``after`` equals ``before`` bit for bit.
+    ``moved_labels`` (uint8 PASTA values, only with a mass effect) is the organ map of the region after displacement; ``labels_before`` is kept for undo.
+    ``accepted`` is False when no try showed all that was asked for; the report then says what was measured.
     """
 
     request: LesionRequest
@@ -67,5 +69,8 @@ class SynthesisResult:
     measurement: Measurement
     report: object
     tries: int
+    accepted: bool = True
+    moved_labels: np.ndarray | None = None
+    labels_before: np.ndarray | None = None
     log: list[str] = field(default_factory=list)
     parameters: dict = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Documents for people: preview pictures and the gallery page."""

@@ -1,0 +1,202 @@
+"""A self-contained HTML page of synthetic lesions: before, after and outline, with the eight attributes asked for and found."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from .. import taxonomy
+from ..attributes import StructuredReport
+from .page_style import SCRIPT, STYLE
+from .rows import AttributeRow, attribute_rows
+from .views import LesionViews, Overview, View, scale_bar_mm
+
+
+@dataclass
+class GalleryEntry:
+    """One lesion on the page, drawn at once so that the scan can go on changing, or a type that was left out and why."""
+
+    lesion_key: str
+    report: StructuredReport | None = None
+    views: dict[str, View] = field(default_factory=dict)
+    overview: Overview | None = None
+    window: tuple[float, float] = (0.0, 0.0)
+    remarks: list[str] = field(default_factory=list)
+    rows: list[AttributeRow] = field(default_factory=list)
+    skipped: str = ""
+
+    @classmethod
+    def draw(
+        cls,
+        before: np.ndarray,
+        after: np.ndarray,
+        label: np.ndarray,
+        affine: np.ndarray,
+        report: StructuredReport,
+        *,
+        rows: list[AttributeRow] | None = None,
+        remarks: list[str] | None = None,
+        min_field_mm: float = 80.0,
+        field_factor: float = 2.2,
+    ) -> GalleryEntry:
+        """Draw one lesion. Arrays as for ``save_preview``: ``(z, y, x)`` HU before and after, lesion mask, affine to RAS mm.
+
+        ``rows``: the attribute rows where more is known than the report tells (``rows_of``).
+        """
+        views = LesionViews(before, after, label, affine, report.lesion, min_field_mm, field_factor)
+        drawn = {
+            "axial": views.view("axial", 440),
+            "coronal": views.view("coronal", 320),
+            "sagittal": views.view("sagittal", 320),
+        }
+        rows = attribute_rows(report) if rows is None else rows
+        overview = views.overview("axial", 360)
+        return cls(report.lesion, report, drawn, overview, views.window, list(remarks or []), rows)
+
+    @classmethod
+    def skip(cls, lesion_key: str, reason: str) -> GalleryEntry:
+        """A lesion type that this scan does not allow."""
+        return cls(lesion_key, skipped=reason)
+
+
+def write_gallery(path: str | Path, entries: list[GalleryEntry], title: str, facts: list[str]) -> Path:
+    """Write the page as one HTML file without external resources and return its path. ``facts`` are short lines under the title."""
+    shown = [entry for entry in entries if entry.report is not None]
+    left_out = [entry for entry in entries if entry.report is None]
+    anchors = [f"lesion-{number}" for number in range(1, len(shown) + 1)]
+    names = [_name(entry) for entry in shown]
+    parts = [
+        "<header><h1>", escape(title), "</h1><ul class=facts>",
+        *(f"<li>{escape(fact)}</li>" for fact in facts),
+        "</ul>",
+        _navigation(anchors, names) if len(shown) > 1 else "",
+        "</header><main>",
+        *(_card(entry, anchor, name) for entry, anchor, name in zip(shown, anchors, names)),
+        _left_out(left_out),
+        "</main><footer><p>Patient right is on the left. Amber: outline of the lesion mask. Blue box: part of the slice shown large.</p>"
+        "<p>Synthetic lesions, for research and teaching. Not for diagnosis.</p></footer>",
+    ]  # fmt: skip
+    page = (
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}<script>{SCRIPT}</script></body></html>"
+    )
+    path = Path(path)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _name(entry: GalleryEntry) -> str:
+    return taxonomy.lesion(entry.lesion_key).name
+
+
+def _navigation(anchors: list[str], names: list[str]) -> str:
+    links = "".join(f"<a href='#{anchor}'>{escape(name)}</a>" for anchor, name in zip(anchors, names))
+    return f"<nav aria-label='Lesions'>{links}</nav>"
+
+
+def _card(entry: GalleryEntry, anchor: str, name: str) -> str:
+    report, axial = entry.report, entry.views["axial"]
+    width, level = entry.window
+    pictures = [
+        _figure(axial, "Before", scale=True),
+        _figure(axial, "After", hold=True),
+        _figure(axial, "Outline"),
+        _overview_figure(entry.overview),
+    ]
+    more = [
+        _figure(
+            entry.views[plane], f"{plane.capitalize()}, {kind.lower()}", scale=kind == "Before", hold=kind == "After"
+        )
+        for plane in ("coronal", "sagittal")
+        for kind in ("Before", "After", "Outline")
+    ]
+    remarks = "".join(f"<p class=remark>{escape(remark[:1].upper() + remark[1:])}</p>" for remark in entry.remarks)
+    return (
+        f"<article id={anchor}><div class=title><h2>{escape(name)}</h2>"
+        f"<p>{escape(report.location_detail or report.organ.name)} · {escape(report.value('size') or '')}"
+        f" · window {_signed(width)}, level {_signed(level)} HU</p></div>{remarks}"
+        f"<div class=pictures>{''.join(pictures)}</div>{_attributes(entry.rows)}"
+        f"<details><summary>Coronal and sagittal</summary><div class='pictures three'>{''.join(more)}</div></details></article>"
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{value:g}".replace("-", "\u2212")
+
+
+def _attributes(rows: list[AttributeRow]) -> str:
+    cells = []
+    for row in rows:
+        origin = escape(row.origin)
+        if row.basis == "measured" and row.wanted:
+            aim = "requested" if row.asked else "drawn"
+            if row.differs:
+                kind = "differs" if row.asked else "other"
+                origin = f"<span class={kind}>measured</span>; {aim}: {escape(row.wanted)}"
+            elif row.key == "size":
+                origin = f"<span class=agrees>measured</span>; {aim}: {escape(row.wanted)}"
+            else:
+                origin = f"<span class=agrees>measured</span>, as {aim}"
+        remark = f"<span class=number>{escape(row.remark)}</span>" if row.remark else ""
+        cells.append(
+            f"<div><dt>{escape(row.name)}</dt><dd>{escape(row.reported)}</dd><dd class=origin>{origin}{remark}</dd></div>"
+        )
+    return f"<dl>{''.join(cells)}</dl>"
+
+
+def _left_out(entries: list[GalleryEntry]) -> str:
+    if not entries:
+        return ""
+    items = "".join(f"<li><b>{escape(_name(entry))}</b> {escape(entry.skipped)}</li>" for entry in entries)
+    return f"<section class=left-out><h2>Left out</h2><ul>{items}</ul></section>"
+
+
+def _figure(view: View, caption: str, *, scale: bool = False, hold: bool = False) -> str:
+    outlined = caption.lower().endswith("outline")
+    before = caption.lower().endswith("before")
+    marks = _letters(view.letters)
+    if outlined:
+        lines = "".join(
+            f"<polygon points='{' '.join(f'{100 * x:.2f},{100 * y:.2f}' for x, y in line)}'/>" for line in view.outlines
+        )
+        marks = f"<g class=outline>{lines}</g>{marks}"
+    if scale:
+        length_mm = scale_bar_mm(view.field_mm)
+        label = f"{length_mm / 10:g} cm" if length_mm >= 10 else f"{length_mm:g} mm"
+        marks += f"<path class=bar d='M4 96h{100 * length_mm / view.field_mm:.2f}'/><text x=4 y=93>{label}</text>"
+    picture = f"<img alt='{escape(caption)}, {view.plane} slice' src='{_jpeg(view.before if before else view.after)}'>"
+    hint = " <span class=hint>hold to compare</span>" if hold else ""
+    kind = " class=hold" if hold else ""
+    return f"<figure{kind}><div class=frame>{picture}<svg viewBox='0 0 100 100' aria-hidden=true>{marks}</svg></div><figcaption>{caption}{hint}</figcaption></figure>"
+
+
+def _overview_figure(view: Overview) -> str:
+    tall, wide = view.picture.shape
+    x0, y0, x1, y1 = (np.clip(value, 0.002, 0.998) for value in view.box)
+    box = f"<rect class=box x={100 * x0:.2f} y={100 * y0 * tall / wide:.2f} width={100 * (x1 - x0):.2f} height={100 * (y1 - y0) * tall / wide:.2f} />"
+    picture = f"<img alt='Whole {view.plane} slice' src='{_jpeg(view.picture)}'>"
+    return (
+        f"<figure><div class='frame whole'><div class=fit style='aspect-ratio:{wide}/{tall};{'width:100%' if wide >= tall else 'height:100%'}'>{picture}"
+        f"<svg viewBox='0 0 100 {100 * tall / wide:.2f}' aria-hidden=true>{box}</svg></div></div><figcaption>Whole slice</figcaption></figure>"
+    )
+
+
+def _letters(letters: str) -> str:
+    places = ((3, 51, "start"), (97, 51, "end"), (50, 6, "middle"), (50, 98, "middle"))
+    return "".join(
+        f"<text class=letter x={x} y={y} text-anchor={anchor}>{letter}</text>"
+        for letter, (x, y, anchor) in zip(letters, places)
+    )
+
+
+def _jpeg(picture: np.ndarray) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=86, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
