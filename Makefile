@@ -13,10 +13,10 @@ $(STAMP): pyproject.toml Testing/constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)           ## synthesise lesions in a phantom, or in your scan: make demo CT=scan.nii.gz ORGANS=organs.nii.gz
-	$(VENV)/bin/pasta demo --out $(OUT) $(if $(CT),--ct "$(CT)") $(if $(ORGANS),--organs "$(ORGANS)") $(if $(LESION),--lesion $(LESION))
+	$(VENV)/bin/pasta demo --overwrite --out $(OUT) $(if $(CT),--ct "$(CT)") $(if $(ORGANS),--organs "$(ORGANS)") $(if $(LESION),--lesion $(LESION))
 
 gallery: $(STAMP)        ## one page with all fifteen types: make gallery [CT=… ORGANS=…] [OUT=dir]
-	$(VENV)/bin/pasta gallery --out $(if $(filter command line,$(origin OUT)),$(OUT),gallery-output) $(if $(CT),--ct "$(CT)") $(if $(ORGANS),--organs "$(ORGANS)")
+	$(VENV)/bin/pasta gallery --overwrite --out $(if $(filter command line,$(origin OUT)),$(OUT),gallery-output) $(if $(CT),--ct "$(CT)") $(if $(ORGANS),--organs "$(ORGANS)")
 
 test: $(STAMP)           ## the whole suite
 	$(PY) -m pytest -n 2

@@ -1,8 +1,9 @@
-"""Fixtures for all tests. Real CT is found through PASTA_TEST_DATA and skipped, with a reason, when absent."""
+"""Fixtures for all tests: generated torsos, prepared scans, and real CT found through PASTA_TEST_DATA (skipped when absent)."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,57 @@ def real_data() -> Path:
     if not (folder / "cases").is_dir():
         pytest.skip(f"no real CT at {folder}; set PASTA_TEST_DATA to a folder with cases/<name>/ct.nii.gz")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_enhanced():
+    """Whole torso, 4 mm, portal venous phase. Shared: never write to its arrays."""
+    from PASTALib.phantom import make_phantom
+
+    return make_phantom(4.0)
+
+
+@pytest.fixture(scope="session")
+def phantom_plain():
+    """Whole torso, 4 mm, without contrast. Shared: never write to its arrays."""
+    from PASTALib import taxonomy
+    from PASTALib.phantom import make_phantom
+
+    return make_phantom(4.0, taxonomy.PLAIN)
+
+
+@pytest.fixture(scope="session")
+def prepared_enhanced(phantom_enhanced):
+    """The enhanced torso made ready for lesions. Shared: insert only into a ``fresh_scan`` of it."""
+    from PASTALib.synthesis.scan import prepare_scan
+
+    return prepare_scan(phantom_enhanced.ct, phantom_enhanced.organs)
+
+
+@pytest.fixture(scope="session")
+def prepared_plain(phantom_plain):
+    """The plain torso made ready for lesions. Shared: insert only into a ``fresh_scan`` of it."""
+    from PASTALib.synthesis.scan import prepare_scan
+
+    return prepare_scan(phantom_plain.ct, phantom_plain.organs)
+
+
+@pytest.fixture(scope="session")
+def prepared_of(prepared_enhanced, prepared_plain):
+    """Function: lesion type -> the prepared torso in a phase that the type belongs to."""
+    from PASTALib import taxonomy
+
+    def choose(lesion_key: str):
+        return prepared_enhanced if taxonomy.ENHANCED in taxonomy.lesion(lesion_key).phases else prepared_plain
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+def fresh_scan():
+    """Function: prepared scan -> one with its own CT array and no lesions, for tests that insert."""
+
+    def copy(scan):
+        return replace(scan, ct=replace(scan.ct, array=scan.ct.array.copy()), lesions=[])
+
+    return copy

@@ -13,7 +13,7 @@ def grow_tree(
     trunk_mm: float = 7.0,
     step_mm: float = 9.0,
 ) -> list[np.ndarray]:
-    """Paths (n, 4) of x, y, z, radius in mm; ``trunk`` (n, 3) runs from root to tip, ``targets`` (m, 3) are the ends."""
+    """Paths (n, 4) of x, y, z, radius in mm; ``trunk`` (n, 3) runs from root to tip, ``targets`` (m, 3) are ends."""
     points: list[np.ndarray] = [np.asarray(p, float) for p in trunk]
     parent = [-1, *range(len(points) - 1)]
     depth = list(np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(trunk, axis=0), axis=1))]))

@@ -11,6 +11,7 @@ from .. import taxonomy
 from . import fields, texture
 from .draw import ISO_LIMIT_HU, LesionDraw, clear_of_dead_zone
 from .measure_tissue import MIN_REFERENCE_VOXELS, regions, tissue_level
+from .noise import in_plane_slope
 from .placement import BULGING, Site
 from .scan import PreparedScan, signed_distance
 from .shape import distance
@@ -30,6 +31,7 @@ class Canvas:
     """A place in the scan, with everything about it that does not depend on the lesion's parameters (so edits are quick).
 
     ``region`` slices of the scan; ``host`` float32 HU; ``parent`` bool; ``others`` uint8; all (z, y, x).
+    ``extent``: box (low, high) in mm from the site that holds the lesion; None for the box of ``reach_mm``.
     """
 
     scan: PreparedScan
@@ -38,6 +40,7 @@ class Canvas:
     host: np.ndarray
     parent: np.ndarray
     others: np.ndarray
+    extent: tuple | None = None
     cache: dict = field(default_factory=dict)
 
     @property
@@ -73,16 +76,38 @@ def reach_mm(draw: LesionDraw, site: Site) -> np.ndarray:
         if wall.arc < 0.999:
             size = np.minimum(size, np.hypot(0.5 * wall.length_mm, tube))
         return size + wall.thickness_mm * 0.4 + 3
-    return draw.outline.reach_mm
+    reach = draw.outline.reach_mm
+    if draw.kind == "polyp" and site.inward is not None:
+        reach = reach + np.abs(site.inward) * _polyp_depth(draw, site)
+    return reach
 
 
 def make_canvas(scan: PreparedScan, draw: LesionDraw, site: Site) -> Canvas:
     """The region around ``site`` that is large enough to build and measure ``draw``."""
-    half = reach_mm(draw, site) + edge_sigma(scan, draw) * fields.EDGE_CUT + MEASURE_MARGIN_MM
-    region = scan.box(site.centre, half)
-    key = taxonomy.lesion(draw.lesion).organ
-    parent, others = scan.parent_and_others(region, key)
-    return Canvas(scan, site, region, scan.ct.array[region].astype(np.float32), parent, others)
+    margin = edge_sigma(scan, draw) * fields.EDGE_CUT + MEASURE_MARGIN_MM
+    reach = reach_mm(draw, site)
+    canvas = _cut(scan, draw, site, (-reach, reach), margin)
+    if draw.kind != "wall":
+        return canvas
+    # along a curved wall the lesion's box is known only when it is laid out: once coarsely, then in a box that fits
+    axes = _lattice(canvas, draw, 1.0, points=30)
+    inside = _outline(canvas, draw, axes) < 0
+    if not inside.any():
+        return canvas
+    used = [np.flatnonzero(inside.any(axis=tuple(j for j in range(3) if j != i))) for i in range(3)]
+    slack = 1.5 * float(_step(axes).max()) + 1.0
+    low = np.array([axis[u[0]] for axis, u in zip(axes, used)]) - slack
+    high = np.array([axis[u[-1]] for axis, u in zip(axes, used)]) + slack
+    return _cut(scan, draw, site, (np.maximum(low, -reach), np.minimum(high, reach)), margin)
+
+
+def _cut(scan: PreparedScan, draw: LesionDraw, site: Site, extent, margin: float) -> Canvas:
+    """A canvas whose region is ``extent`` (low, high mm from the site) and ``margin`` mm around it."""
+    low, high = extent
+    middle, half = (low + high) / 2, (high - low) / 2
+    region = scan.box(site.centre + middle / scan.spacing, half + margin)
+    parent, others = scan.parent_and_others(region, taxonomy.lesion(draw.lesion).organ, site.centre)
+    return Canvas(scan, site, region, scan.ct.array[region].astype(np.float32), parent, others, (low, high))
 
 
 def push_away(canvas: Canvas, label: np.ndarray, amount_mm: float) -> tuple[Canvas, np.ndarray]:
@@ -107,7 +132,7 @@ def push_away(canvas: Canvas, label: np.ndarray, amount_mm: float) -> tuple[Canv
     nearest = tuple(np.clip(np.rint(at[i][moved]).astype(int), 0, n - 1) for i, n in enumerate(label.shape))
     parent, others = canvas.parent.copy(), canvas.others.copy()
     parent[moved], others[moved] = canvas.parent[nearest], canvas.others[nearest]
-    return Canvas(canvas.scan, canvas.site, canvas.region, host, parent, others), moved
+    return Canvas(canvas.scan, canvas.site, canvas.region, host, parent, others, canvas.extent), moved
 
 
 def edge_sigma(scan: PreparedScan, draw: LesionDraw) -> float:
@@ -167,17 +192,21 @@ def _shift(values, weight, reference: float, level: float, draw: LesionDraw) -> 
     return float(np.clip(np.sign(off) * max(abs(off) - allowed, 0.0) / share, -40, 40))
 
 
-def _lattice(canvas: Canvas, draw: LesionDraw, sigma: float):
-    """Coordinates (mm from the site) of the working lattice along z, y, x."""
-    half = reach_mm(draw, canvas.site) + sigma * fields.EDGE_CUT + 1.0
-    step = float(np.clip(2 * half.max() / 52, _SMALLEST_STEP_MM, _LARGEST_STEP_MM))
+def _lattice(canvas: Canvas, draw: LesionDraw, sigma: float, points: int = 52):
+    """Coordinates (mm from the site) of the working lattice along z, y, x: about ``points`` along the longest."""
+    pad = sigma * fields.EDGE_CUT + 1.0
+    if draw.kind == "wall" and canvas.extent is not None:
+        low, high = canvas.extent
+    else:
+        high = reach_mm(draw, canvas.site)
+        low = -high
+    step = float(np.clip(((high - low).max() + 2 * pad) / points, _SMALLEST_STEP_MM, _LARGEST_STEP_MM if points > 40 else np.inf))
     axes = []
     for axis in range(3):
         grid = canvas.axis_mm(axis)
-        pad = 0.5 * canvas.scan.spacing[axis]
-        low, high = max(-half[axis], grid[0] - pad), min(half[axis], grid[-1] + pad)
-        count = max(int(np.ceil((high - low) / step)) + 1, 4)
-        axes.append(low + step * np.arange(count))
+        half = 0.5 * canvas.scan.spacing[axis]
+        start, end = max(low[axis] - pad, grid[0] - half), min(high[axis] + pad, grid[-1] + half)
+        axes.append(start + step * np.arange(max(int(np.ceil((end - start) / step)) + 1, 4)))
     return tuple(axes)
 
 
@@ -256,7 +285,7 @@ def _clip(canvas: Canvas, draw: LesionDraw, axes, sd: np.ndarray) -> tuple[np.nd
     before = int((sd < 0).sum())
     lung = canvas.scan.tissue_hu.get("lung") is not None and taxonomy.lesion(draw.lesion).organ == "lung"
     parent = parent_distance(canvas, axes)
-    clearance = max(2.6, float(canvas.scan.spacing.max()) * 1.05 + 0.4)
+    clearance = max(3.2, float(canvas.scan.spacing.max()) * 1.05 + 0.8) + draw.extra_clearance_mm
     step = float(_step(axes).max())
     if draw.kind == "kidney_stone":
         limit = None
@@ -392,26 +421,30 @@ def _compose(canvas: Canvas, draw: LesionDraw, inner, target, weight, reference:
         structure = np.sign(deviation) * np.maximum(np.abs(deviation) - keep, 0)
         own = np.clip(host - np.float32(reference) - structure, -_CLIP_SIGMA * total, _CLIP_SIGMA * total)
         usable = np.exp(-((structure / np.float32(1.6 * total)) ** 2))
+        # not up to an edge either: its fine detail would shine through as a line
+        near = np.maximum(np.rint(2.0 / scan.spacing), 1).astype(int)
+        usable = ndimage.gaussian_filter(ndimage.minimum_filter(usable, tuple(2 * near + 1)), 1.0 / scan.spacing)
         residual = usable * own + np.sqrt(1 - usable**2) * residual
     return host + weight * (target + residual - host)
 
 
 def _local_noise(canvas: Canvas, draw: LesionDraw) -> float:
-    """Noise here relative to the whole scan, from the soft tissue of the region; 0.5 to 2.2, 1 when it cannot be told."""
+    """Noise here relative to the whole scan, from the soft tissue of the region; 0.6 to 1.8, 1 when it cannot be told."""
 
     def make():
         scan = canvas.scan
         host = canvas.host[:: max(1, canvas.host.shape[0] // 12)]
         sigma = 1.5 / scan.spacing[1:]
         low = ndimage.gaussian_filter(host, (0, *sigma), truncate=3.0)
-        soft = (low > -20) & (low < 260)
-        grid = np.abs(ndimage.gaussian_gradient_magnitude(low, (0, *(2.0 / scan.spacing[1:]))))
-        if soft.sum() < 400:
+        slope = in_plane_slope(host, scan.spacing)
+        # calm soft tissue: no steeper than noise makes it, and away from anything that is steeper
+        steep = (slope > 3.0 * scan.noise.slope_hu) | (low < -20) | (low > 260)
+        near = np.maximum(np.rint(2.5 / scan.spacing[1:]), 1).astype(int)
+        calm = ~ndimage.maximum_filter(steep, (1, *(2 * near + 1)))
+        if calm.sum() < 250:
             return 1.0
-        flat = soft & (grid <= np.quantile(grid[soft], 0.35))
-        values = (host - low)[flat]
-        sd = 1.4826 * float(np.median(np.abs(values)))
-        return float(np.clip(sd / scan.noise.high_pass_sd_hu, 0.5, 2.2))
+        sd = 1.4826 * float(np.median(np.abs((host - low)[calm])))
+        return float(np.clip(sd / scan.noise.high_pass_sd_hu, 0.6, 1.8))
 
     if "noise" not in canvas.cache:
         canvas.cache["noise"] = make()

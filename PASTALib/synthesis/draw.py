@@ -56,6 +56,7 @@ class LesionDraw:
     hu_limits: tuple[float, float]
     seed: int
     options: dict[str, str] = field(default_factory=dict)
+    extra_clearance_mm: float = 0.0
 
     @property
     def radius_mm(self) -> float:
@@ -303,7 +304,7 @@ def _outline(rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray,
     exponent = float(rng.uniform(2.0, 2.4))
     seed = int(rng.integers(2**63))
     irregular = shape in (IRREGULAR, WALL)
-    rough = priors.roughness.sample(rng) if irregular else min(priors.roughness_round.sample(rng), 0.05)
+    rough = priors.roughness.sample(rng) if irregular else min(priors.roughness_round.sample(rng), 0.08)
     lobes = tuple(
         (d, float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.45, 0.65))) for d in random_directions(rng, int(rng.integers(1, 4)))
     )
@@ -325,10 +326,10 @@ def _outline(rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray,
         if shape not in (ROUND, IRREGULAR):
             break
         sphericity, solidity = _sphericity(spec, spacing)
-        if shape == IRREGULAR and sphericity > 0.80 and solidity > 0.885:
-            spec = replace(spec, roughness=max(spec.roughness, 0.05) * 1.35)
-        elif shape == ROUND and sphericity < 0.88 and spec.roughness > 0.004:
-            spec = replace(spec, roughness=spec.roughness * 0.4)
+        if shape == IRREGULAR and sphericity > 0.87 and solidity > 0.885:
+            spec = replace(spec, roughness=max(spec.roughness, 0.05) * 1.3)
+        elif shape == ROUND and sphericity < 0.93 and spec.roughness > 0.004:
+            spec = replace(spec, roughness=spec.roughness * 0.6)
         else:
             break
     radius = spec.mean_radius_mm

@@ -17,7 +17,8 @@ from .placement import NoPlace, capacity_mm, find_site
 from .scan import FIRST_STRUCTURE, LESION_VALUE, PreparedScan
 from .spec import LesionRequest, Measurement, SynthesisResult
 
-LEAST_SURVIVING = 0.8  # share of the outline's volume that organ borders may leave
+LEAST_SURVIVING = 0.8  # share of the outline's volume that organ borders must leave
+LEAST_SURVIVING_WALL = 0.5  # a thickened wall adapts to its neighbours
 SIZE_TOLERANCE = 0.05
 LARGEST_MASS_EFFECT_MM = 8.0
 
@@ -121,7 +122,7 @@ def _build_and_judge(canvas: Canvas, draw: LesionDraw, request, wanted) -> tuple
     built = build(canvas, draw)
     if not built.label.any():
         raise _Rejected("nothing of the lesion is left inside the organ")
-    if built.survived < LEAST_SURVIVING:
+    if built.survived < (LEAST_SURVIVING_WALL if draw.kind == "wall" else LEAST_SURVIVING):
         raise _Rejected(f"only {100 * built.survived:.0f} % of the outline fits here")
     if (built.label & (canvas.others == LESION_VALUE)).any():
         raise _Rejected("it would overlap a lesion that is already there")
@@ -155,6 +156,8 @@ def _corrected(draw: LesionDraw, measured: Measurement, wanted) -> LesionDraw | 
     if "invasion" in off and draw.close and "invasion" not in wanted:
         change["close"] = False
         options["invasion"] = APART
+    elif "invasion" in off and not draw.close:
+        change["extra_clearance_mm"] = draw.extra_clearance_mm + 1.3
     if "density" in off and draw.density_kind == "delta":
         delta = measured.figures.get("density_delta_hu", draw.density_hu)
         change["density_hu"] = draw.density_hu + float(np.clip(draw.density_hu - delta, -25, 25))

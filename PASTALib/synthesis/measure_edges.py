@@ -172,6 +172,8 @@ def _upright(tilt, spacing_z, number, mask) -> np.ndarray:
 
 def _profiles(samples, kind, value, cell, prefer):
     """Sums of the samples by patch and distance bin: (number, total, square), or None. Patches are ``cell`` mm large."""
+    if samples.position.size == 0:
+        return None
     grid = np.floor(samples.foot / np.asarray(cell, np.float32)[:, None]).astype(np.int64)
     grid -= grid.min(1, keepdims=True)
     extent = grid.max(1) + 1
@@ -202,7 +204,9 @@ def _tilt(flat, index, stride, size, spacing_z):
     above = np.where(index + stride < size, flat[np.minimum(index + stride, size - 1)], 1e9)
     below = np.where(index - stride >= 0, flat[np.maximum(index - stride, 0)], 1e9)
     valid = (np.abs(above) < 1000) & (np.abs(below) < 1000)
-    return np.where(valid, (above - below) / (2 * spacing_z), np.inf)
+    tilt = np.full(index.shape, np.inf, np.float32)
+    tilt[valid] = (above[valid] - below[valid]) / (2 * spacing_z)
+    return tilt
 
 
 def _centres() -> np.ndarray:

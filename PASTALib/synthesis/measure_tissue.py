@@ -18,6 +18,7 @@ WALL_SHELL_MM = (4.0, 25.0)
 WALL_DEPTH_MM = 4.0  # the wall lies this close to the organ's outer surface
 WALL_HU = (-20.0, 200.0)
 GAS_HU = -200.0
+FAT_HU = -30.0  # parenchyma is denser than this
 LIVER = 2  # PASTA organ value
 MIN_REFERENCE_VOXELS = 30
 
@@ -45,7 +46,7 @@ def regions(
     """Core of the lesion and the reference tissue near it (see ``REFERENCES`` for the kinds).
 
     ``label`` lesion, ``parent`` healthy parent organ (bool, z y x), ``others`` uint8 map of everything else. ``image``
-    (HU) is needed for ``"wall"``. An ``edge_width_mm`` (10–90 %) keeps both regions off a wide edge. ``distance``
+    (HU) is needed for ``"wall"`` and keeps fat out of ``"parenchyma"``. An ``edge_width_mm`` (10–90 %) keeps both regions off a wide edge. ``distance``
     (signed, mm) and ``organ_depth`` (mm inside the outer surface of organ and lesion) save computing them again.
     ValueError for an unknown kind.
     """
@@ -55,6 +56,8 @@ def regions(
     wide = edge_width_mm if np.isfinite(edge_width_mm) else 0.0
     core = _core(label, distance, spacing_zyx, wide)
     free = parent & ~label & (others == 0)
+    if reference == "parenchyma" and image is not None:
+        free &= image > FAT_HU  # fat between lobules, and partial volume with it, is no parenchyma
     if reference in ("parenchyma", "lung", "bone"):
         start = float(np.clip(0.8 * wide, SHELL_MM[0], 8.0))
         shell = free & (distance >= start) & (distance <= start + SHELL_MM[1] - SHELL_MM[0])

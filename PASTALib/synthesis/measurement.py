@@ -197,7 +197,7 @@ def measure(
     )
     part = _heterogeneity(sheet, view, zones, scan)
     _density(sheet, view, zones, part, scan, lesion, reference)
-    _invasion(sheet, view, shape, lesion.malignant if infiltrative is None else infiltrative)
+    _invasion(sheet, view, shape, lesion.malignant if infiltrative is None else infiltrative, lesion.key in _STONES)
     return Measurement(
         size_zxy_mm=size_zxy_mm(full_label, spacing),
         values=sheet.values,
@@ -497,7 +497,8 @@ def _density(sheet: _Sheet, view: _View, zones: Regions, part, scan: ScanReferen
     sheet.judge("density", option, f"difference of {delta:.1f} HU lies between {ISO_HU:.0f} and {STEP_HU:.0f}")
 
 
-def _invasion(sheet: _Sheet, view: _View, shape: ShapeFigures, infiltrative: bool) -> None:
+def _invasion(sheet: _Sheet, view: _View, shape: ShapeFigures, infiltrative: bool, enclosed: bool) -> None:
+    """Judge invasion; ``enclosed`` lesions (stones) have their organ's wall between them and anything near."""
     label, other, spacing = view.label, view.others > 0, np.asarray(view.spacing)
     total = max(1, np.count_nonzero(label))
     overlap = np.count_nonzero(label & other) / total
@@ -525,7 +526,7 @@ def _invasion(sheet: _Sheet, view: _View, shape: ShapeFigures, infiltrative: boo
     grown_out = infiltrative and outside >= CLOSE_OUTSIDE
     if overlap >= CLOSE_OVERLAP or contact >= CLOSE_CONTACT_MM2 or grown_out:
         value = CLOSE
-    elif overlap == 0 and gap >= APART_GAP_MM - 1e-3:
+    elif overlap == 0 and (gap >= APART_GAP_MM - 1e-3 or (enclosed and outside == 0)):
         value = APART
     else:
         value = None

@@ -13,6 +13,7 @@ from ..organs import OrganMap
 from ..templates import contrast_phase
 from ..volume import Volume, same_grid
 from .measurement import ScanReference, reference_edge_width
+from .measure_tissue import FAT_HU
 from .noise import NoiseModel, measure_noise
 
 COARSE_MM = 2.0  # organ geometry is kept at about this spacing
@@ -92,8 +93,10 @@ class PreparedScan:
         low, high = np.maximum(low, 0), np.minimum(high, self.ct.array.shape)
         return tuple(slice(int(a), int(max(b, a + 1))) for a, b in zip(low, high))
 
-    def parent_and_others(self, region: tuple[slice, slice, slice], organ_key: str) -> tuple[np.ndarray, np.ndarray]:
+    def parent_and_others(self, region: tuple[slice, slice, slice], organ_key: str, at=None) -> tuple[np.ndarray, np.ndarray]:
         """The organ's mask (bool) and every other labelled thing (uint8) in ``region``.
+
+        For bone only the one at the index ``at`` (z, y, x), where the map tells bones apart: a lesion does not cross a joint.
 
         Others: PASTA values 1-10 for organs, from 11 on for other structures, 255 for lesions inserted before.
         """
@@ -105,6 +108,11 @@ class PreparedScan:
             lut = self._structure_lut()
             extra = lut[self.organs.structures.array[region]]
             others = np.where((others == 0) & ~parent, extra, others)
+            if organ_key == "bone" and at is not None:
+                here = tuple(int(np.clip(round(c), 0, n - 1)) for c, n in zip(at, self.ct.array.shape))
+                which = self.organs.structures.array[here]
+                if self.organs.structure_names.get(int(which)) in taxonomy.organ("bone").classes:
+                    parent &= self.organs.structures.array[region] == which
         for earlier in self.lesions:
             common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(region, earlier.region)]
             if all(lo < hi for lo, hi in common):
@@ -214,9 +222,11 @@ def signed_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 
 
 def _deep_median(hu: np.ndarray, depth: np.ndarray) -> float:
-    """Median HU of the organ away from its surface."""
+    """Median HU of the organ away from its surface; in parenchyma without the fat between its lobules."""
     limit = min(4.0, 0.5 * float(depth.max()))
-    return float(np.median(hu[depth >= max(limit, 1e-3)]))
+    values = hu[depth >= max(limit, 1e-3)]
+    lean = values[values > FAT_HU]
+    return float(np.median(lean if lean.size > 0.5 * values.size else values))
 
 
 def _body_box(coarse_ct: np.ndarray, stride: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:

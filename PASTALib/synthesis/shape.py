@@ -79,8 +79,8 @@ def _body(spec: ShapeSpec, axes: Axes) -> np.ndarray:
         rng = np.random.default_rng(spec.seed)
         lattice = tuple(a / s for a, s in zip(axes, spec.scale))
         length = spec.detail * radius
-        value = value + np.float32(spec.roughness * radius * 0.87) * fields.smooth_noise(rng, lattice, length)
-        value += np.float32(spec.roughness * radius * 0.5) * fields.smooth_noise(rng, lattice, 0.45 * length)
+        value = value + np.float32(spec.roughness * radius * 0.94) * fields.smooth_noise(rng, lattice, length)
+        value += np.float32(spec.roughness * radius * 0.33) * fields.smooth_noise(rng, lattice, 0.5 * length)
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from . import fields
 from .draw import LesionDraw
@@ -73,4 +74,9 @@ def _along_wall(site: Site, parent_sd: np.ndarray, axes) -> np.ndarray:
     march.SetTrialPoints([[int(i) for i in origin[::-1]]])
     march.SetStoppingValue(float(1.6 * max(abs(a[0]) for a in axes) + 60))
     out = sitk.GetArrayFromImage(march.Execute(speed))
-    return np.where((out < 1e4), out, np.float32(1e6)).astype(np.float32)
+    out = np.where(out < 1e4, out, np.float32(1e6)).astype(np.float32)
+    inner = parent_sd >= _SHELL_MM
+    if inner.any():  # deeper than the wall: as far along as the nearest piece of wall
+        nearest = ndimage.distance_transform_edt(out > 1e5, sampling=step, return_distances=False, return_indices=True)
+        out[inner] = out[tuple(nearest[:, inner])]
+    return out

@@ -58,7 +58,9 @@ def real_hosts(out: Path) -> tuple[list[Host], list[str]]:
         case = data_folder() / "cases" / folder
         absent = [f for f in ("ct.nii.gz", organs) if not (case / f).is_file()]
         if absent:
-            missing.append(f"{name} left out: {folder}/{absent[0]} is not in the folder of real scans (PASTA_TEST_DATA)")
+            missing.append(
+                f"{name} left out: {folder}/{absent[0]} is not in the folder of real scans (PASTA_TEST_DATA)"
+            )
         else:
             hosts.append(Host(name, Path(out)))
     return hosts, missing
@@ -111,7 +113,9 @@ def _cached_phantom(host: Host) -> tuple[Volume, OrganMap]:
     with np.load(path) as data:
         affine = data["affine"]
         names = {int(k): v for k, v in json.loads(str(data["names"])).items()}
-        organs = OrganMap(Volume(data["labels"], affine.copy()), Volume(data["structures"], affine.copy()), names, "totalseg-v2")
+        organs = OrganMap(
+            Volume(data["labels"], affine.copy()), Volume(data["structures"], affine.copy()), names, "totalseg-v2"
+        )
         return Volume(data["ct"], affine.copy()), organs
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from pathlib import Path
+
+import PASTALib
 
 
 def machine_line() -> str:
@@ -24,6 +27,13 @@ def machine_line() -> str:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def source_digest() -> str:
+    """Digest of the library's source: when it differs at the end of a run, the figures are of no single version."""
+    folder = Path(PASTALib.__file__).parent
+    files = sorted(f for f in folder.rglob("*") if f.suffix in (".py", ".toml", ".json"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
 
 
 def _cpu() -> str:

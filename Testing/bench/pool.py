@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def bar() -> Progress:
@@ -21,6 +25,21 @@ def bar() -> Progress:
         console=Console(file=sys.stderr),
         transient=True,
     )
+
+
+@contextmanager
+def single_threads() -> Iterator[None]:
+    """Processes started inside use one thread each: they fill the cores, more threads would only wait for each other."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def run_all(function: Callable, tasks: Sequence, workers: int, text: str) -> list:
@@ -36,7 +55,7 @@ def run_all(function: Callable, tasks: Sequence, workers: int, text: str) -> lis
                 results.append(function(task))
                 progress.advance(shown)
             return results
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with single_threads(), ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             for result in pool.map(function, tasks, chunksize=max(1, min(4, len(tasks) // (4 * workers)))):
                 results.append(result)
                 progress.advance(shown)

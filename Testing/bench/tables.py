@@ -67,7 +67,15 @@ def number(value) -> str:
     if isinstance(value, (int, np.integer)):
         return str(int(value))
     size = abs(float(value))
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 or size == 0 else f"{value:.3f}"
+    return (
+        f"{value:.0f}"
+        if size >= 100
+        else f"{value:.1f}"
+        if size >= 10
+        else f"{value:.2f}"
+        if size >= 0.1 or size == 0
+        else f"{value:.3f}"
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence]) -> str:

@@ -469,8 +469,8 @@ def test_reference_edge_width(spacing, width):
     skin = np.sqrt(y**2 + x**2) + 0 * z - 54
     image = -1000 + 900 * ndtr(-skin / sigma) + 200 * ndtr(-liver / sigma) + noise_field(liver.shape, spacing, 12)
     labels = np.where(liver < 1.0, 2, 0).astype(np.uint8)  # a segmentation 1 mm too large
-    assert reference_edge_width(image.astype(np.float32), labels, spacing) == pytest.approx(width, rel=0.1)
-    assert reference_edge_width(image.astype(np.float32), labels * 0, spacing) == pytest.approx(width, rel=0.1)
+    assert reference_edge_width(image.astype(np.float32), labels, spacing) == pytest.approx(width, rel=0.12)
+    assert reference_edge_width(image.astype(np.float32), labels * 0, spacing) == pytest.approx(width, rel=0.12)
 
 
 def test_reference_edge_width_without_any_edge_is_two_voxels():
