@@ -10,7 +10,7 @@ from scipy import ndimage
 from .. import taxonomy
 from . import fields, texture
 from .draw import ISO_LIMIT_HU, LesionDraw, clear_of_dead_zone
-from .measure_tissue import MIN_REFERENCE_VOXELS, regions, tissue_level
+from .measure_tissue import reference_level, regions
 from .noise import in_plane_slope
 from .placement import BULGING, Site
 from .scan import PreparedScan, signed_distance
@@ -386,22 +386,14 @@ def _zones(canvas: Canvas, draw: LesionDraw, label: np.ndarray, sigma: float, th
 
 def _levels(canvas: Canvas, draw: LesionDraw, zones, thin) -> tuple[float, float]:
     """Measured HU of the reference tissue here, and the HU aimed at for the lesion's solid part."""
-    reference, count = tissue_level(canvas.host[thin], zones.shell)
-    if count < MIN_REFERENCE_VOXELS:
-        reference = fallback_level(canvas.scan, draw)
+    organ = taxonomy.lesion(draw.lesion).organ
+    reference, _ = reference_level(canvas.host[thin], zones.shell, draw.reference, organ, canvas.scan.tissue_hu)
     low, high = draw.hu_limits
     if draw.density_kind == "delta":
         level = reference + draw.density_hu
     else:
         level = reference + clear_of_dead_zone(draw.density_hu - reference, draw.options["density"])
     return float(reference), float(np.clip(level, low, high))
-
-
-def fallback_level(scan: PreparedScan, draw: LesionDraw) -> float:
-    """Reference level from the whole scan, for places where the surroundings hold too little of the tissue."""
-    organ = taxonomy.lesion(draw.lesion).organ
-    name = {"parenchyma": organ, "lung": "lung", "bone": "bone"}.get(draw.reference, draw.reference)
-    return float(scan.tissue_hu.get(name, scan.tissue_hu["soft_tissue"]))
 
 
 def _compose(canvas: Canvas, draw: LesionDraw, inner, target, weight, reference: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from ..attributes import StructuredReport
 from ..errors import InputError
 from ..organ_checks import location_detail
 from .builder import Built, Canvas, build, make_canvas, push_away
-from .draw import APART, CYSTS, HETEROGENEOUS, WELL, LesionDraw, allowed_options, check_request, draw_lesion
+from .draw import APART, CYSTS, HETEROGENEOUS, STONES, WELL, LesionDraw, allowed_options, check_request, draw_lesion
 from .measurement import measure
 from .placement import NoPlace, capacity_mm, find_site
 from .scan import FIRST_STRUCTURE, LESION_VALUE, PreparedScan
@@ -20,6 +20,7 @@ from .spec import LesionRequest, Measurement, SynthesisResult
 LEAST_SURVIVING = 0.8  # share of the outline's volume that organ borders must leave
 LEAST_SURVIVING_WALL = 0.5  # a thickened wall adapts to its neighbours
 SIZE_TOLERANCE = 0.05
+HU_SLACK = 10.0  # noise and partial volume may carry a lesion this far beyond its type's limits
 LARGEST_MASS_EFFECT_MM = 8.0
 
 
@@ -191,6 +192,9 @@ def _faults(canvas, draw, built, measured: Measurement, request, wanted) -> list
             faults.append(f"{key} came out as {value!r}, asked for {wanted[key]!r}")
         elif value not in allowed.get(key, (value,)):
             faults.append(f"{key} came out as {value!r}, which a {draw.lesion} cannot have")
+    level, (low, high) = measured.figures.get("lesion_hu", built.level_hu), draw.hu_limits
+    if draw.lesion not in STONES and not low - HU_SLACK <= level <= high + HU_SLACK:
+        faults.append(f"its {level:.0f} HU are outside the {low:.0f} to {high:.0f} HU of this type (partial volume with what is around it)")
     if not taxonomy.lesion(draw.lesion).malignant and measured.figures.get("overlap_voxels", 0) > 0:
         faults.append("a benign lesion touches another organ")
     if request.size_mm is not None and draw.kind != "wall" and built.survived > 0.985:

@@ -22,7 +22,7 @@ from .measure_noise import (
     smooth_within,
 )
 from .measure_shape import ShapeFigures, bounding_box, shape_figures, signed_distance, size_zxy_mm, wall_figures
-from .measure_tissue import MIN_REFERENCE_VOXELS, REFERENCES, Regions, regions, tissue_level
+from .measure_tissue import REFERENCES, Regions, reference_level, regions, tissue_level
 from .spec import Measurement
 
 __all__ = [
@@ -459,12 +459,7 @@ def _two_parts(values: np.ndarray, distance: np.ndarray, noise: float) -> tuple[
 
 def _density(sheet: _Sheet, view: _View, zones: Regions, part, scan: ScanReference, lesion, reference: str) -> None:
     figures = sheet.figures
-    level, number = tissue_level(view.image, zones.shell)
-    if number < MIN_REFERENCE_VOXELS:
-        for name in (reference, lesion.organ, "soft_tissue"):
-            if name in scan.tissue_hu:
-                level = float(scan.tissue_hu[name])
-                break
+    level, number = reference_level(view.image, zones.shell, reference, lesion.organ, scan.tissue_hu)
     figures["reference_hu"] = level
     figures["reference_voxels"] = float(number)
     core = zones.core

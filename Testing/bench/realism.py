@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import spearmanr
 
+from PASTALib import taxonomy
 from PASTALib.synthesis.builder import build, make_canvas
 from PASTALib.synthesis.draw import ILL, WELL, draw_lesion
 from PASTALib.synthesis.generator import measure_built
@@ -41,10 +42,12 @@ def run(options: Options) -> Section:
         "### null test (phantom): Δ 0 HU, homogeneous, sharp; after against before inside the label\n\n"
         + _null_table(null)
     )
-    for lesion, values in null.items():
-        section.checks.append(
-            Check(f"null test RMSE median, {lesion}", quantile(values, 0.5), 0, 1.0, "HU", len(values))
-        )
+    for lesion, found in null.items():
+        for key, name in (("even", "homogeneous tissue"), ("anatomy", "phantom's anatomy")):
+            values = [v[key] for v in found]
+            section.checks.append(
+                Check(f"null test RMSE median, {lesion}, {name}", quantile(values, 0.5), 0, 1.0, "HU", len(values))
+            )
     sweeps = run_all(
         _sweep, [(options.out, options.phantom_mm, seed) for seed in range(5)], options.workers, "monotone tests"
     )
@@ -79,15 +82,12 @@ def _homogeneous(records):
 
 
 def _noise_table(records) -> str:
+    """Noise of homogeneous lesions whose core is big enough, against three references."""
     rows = []
     for lesion, group in _groups(records):
         calm = _homogeneous(group)
         same = group[0]["texture"]["same_tissue"]
-        ratios = [r["texture"]["noise_ratio"] for r in calm if r["texture"]["noise_ratio"] is not None]
-        matched = [r["texture"]["noise_ratio_matched"] for r in calm if r["texture"]["noise_ratio_matched"] is not None]
-        everything = [r["texture"]["noise_ratio"] for r in group if r["texture"]["noise_ratio"] is not None]
-        first = pooled_power(calm, "power_shell" if same else "power_matched")
-        second = pooled_power(calm, "power_matched")
+        ratios = _values(calm, "noise_ratio")
         rows.append(
             (
                 lesion,
@@ -97,21 +97,26 @@ def _noise_table(records) -> str:
                 if ratios
                 else "–",
                 percent(0.85 <= v <= 1.15 for v in ratios),
-                quantile(matched, 0.5),
-                f"{quantile(everything, 0.5):.2f} ({len(everything)})" if everything else "–",
-                f"{first[0]:.2f} / {first[1]:.2f} ({first[2]})" if first[2] else "–",
-                f"{second[0]:.2f} / {second[1]:.2f}" if second[2] else "–",
+                quantile(_values(calm, "noise_ratio_host"), 0.5),
+                quantile(_values(calm, "noise_ratio_model"), 0.5),
+                quantile(_values(group, "noise_ratio"), 0.5),
+                *(_power_cell(calm, key) for key in ("power_shell", "power_host", "power_model")),
             )
         )
-    head = (
-        "type",
-        "against",
-        "homogeneous, core big enough",
-        "noise ratio median (5–95 %)",
-        "in 0.85–1.15 %",
-        "ratio, same mask",
+    head = ("type", "against", "homogeneous, core ≥ 100 voxels", "noise ratio median (5–95 %)", "in 0.85–1.15 %")
+    more = ("ratio to host in same mask", "to noise model in same mask", "ratio, with heterogeneous")
+    return table(
+        (*head, *more, "NPS to shell: max / mean (n)", "to host in same mask", "to noise model in same mask"), rows
     )
-    return table((*head, "ratio, all cases (n)", "NPS max / mean |log ratio| (n)", "NPS, same mask"), rows)
+
+
+def _values(records, key: str) -> list[float]:
+    return [r["texture"][key] for r in records if r["texture"][key] is not None]
+
+
+def _power_cell(records, reference: str) -> str:
+    largest, mean, count = pooled_power(records, reference)
+    return f"{largest:.2f} / {mean:.2f} ({count})" if count else "–"
 
 
 def _seam(records, key: str) -> float:
@@ -139,20 +144,17 @@ def _checks(host: str, records) -> list[Check]:
     checks = []
     for same, name in ((True, "core ÷ shell"), (False, "core ÷ scan noise")):
         group = [r for r in _homogeneous(records) if r["texture"]["same_tissue"] == same]
-        ratios = [r["texture"]["noise_ratio"] for r in group if r["texture"]["noise_ratio"] is not None]
+        ratios = _values(group, "noise_ratio")
         if not ratios:
             continue
         checks.append(
             Check(f"{host}: noise SD ratio {name}, median", quantile(ratios, 0.5), 0.85, 1.15, "", len(ratios))
         )
-        by_type = {
-            t: quantile([r["texture"]["noise_ratio"] for r in g if r["texture"]["noise_ratio"] is not None], 0.5)
-            for t, g in _groups(group)
-        }
+        by_type = {t: quantile(_values(g, "noise_ratio"), 0.5) for t, g in _groups(group)}
         by_type = {t: v for t, v in by_type.items() if np.isfinite(v)}
         worst = max(by_type, key=lambda t: abs(np.log(by_type[t])))
         checks.append(Check(f"{host}: noise SD ratio {name}, worst type ({worst})", by_type[worst], 0.85, 1.15))
-        largest, mean, count = pooled_power(group, "power_shell" if same else "power_matched")
+        largest, mean, count = pooled_power(group, "power_shell" if same else "power_model")
         if count:
             checks.append(Check(f"{host}: NPS max |log ratio| {name}", largest, 0, 0.35, "", count))
             checks.append(Check(f"{host}: NPS mean |log ratio| {name}", mean, 0, 0.15, "", count))
@@ -200,7 +202,8 @@ def _plain(draw):
     )
 
 
-def _null_case(task) -> float | None:
+def _null_case(task) -> dict | None:
+    """RMSE (HU) inside the label in the phantom's own anatomy, and with the organ's tissue made homogeneous (level and noise only)."""
     out, spacing, lesion, seed = task
     scan = load_scan(phantom_host(out, spacing))
     if lacks(scan, lesion):
@@ -209,13 +212,20 @@ def _null_case(task) -> float | None:
     if found is None:
         return None
     canvas, draw = found
+    level = scan.tissue_hu[taxonomy.lesion(lesion).organ]
+    noise = scan.noise.sample(np.random.default_rng(seed), canvas.host.shape) * np.float32(scan.noise.sd_hu)
+    even = replace(canvas, host=np.rint(np.where(canvas.others == 0, level + noise, canvas.host)), cache={})
+    return {"anatomy": _null_error(canvas, draw), "even": _null_error(even, draw)}
+
+
+def _null_error(canvas, draw) -> float:
     built = build(canvas, draw)
-    inside = built.label & canvas.parent  # tissue beyond the organ is another tissue
-    return float(np.sqrt(np.mean((built.after - canvas.host)[inside] ** 2))) if inside.any() else None
+    inside = built.label & canvas.parent  # beyond the organ is another tissue, which a lesion replaces
+    return float(np.sqrt(np.mean((built.after - canvas.host)[inside] ** 2))) if inside.any() else float("nan")
 
 
-def null_test(options: Options) -> dict[str, list[float]]:
-    """RMSE (HU) inside the label of lesions that differ in nothing from their host, per type."""
+def null_test(options: Options) -> dict[str, list[dict]]:
+    """Errors inside the label of lesions that differ in nothing from their host, per type."""
     count = min(30, options.count("phantom"))
     tasks = [(options.out, options.phantom_mm, lesion, seed) for lesion in NULL_TYPES for seed in range(count)]
     values = run_all(_null_case, tasks, options.workers, "null test")
@@ -223,8 +233,24 @@ def null_test(options: Options) -> dict[str, list[float]]:
 
 
 def _null_table(null) -> str:
-    rows = [(t, len(v), quantile(v, 0.5), quantile(v, 0.95), percent(x <= 1.0 for x in v)) for t, v in null.items()]
-    return table(("type", "n", "RMSE median HU", "p95 HU", "≤ 1 HU %"), rows)
+    rows = []
+    for lesion, found in null.items():
+        for key, name in (
+            ("even", "level and noise only"),
+            ("anatomy", "phantom's anatomy (vessels, cortex are replaced)"),
+        ):
+            values = [v[key] for v in found]
+            rows.append(
+                (
+                    lesion,
+                    name,
+                    len(values),
+                    quantile(values, 0.5),
+                    quantile(values, 0.95),
+                    percent(x <= 1.0 for x in values),
+                )
+            )
+    return table(("type", "host tissue", "n", "RMSE median HU", "p95 HU", "≤ 1 HU %"), rows)
 
 
 def _sweep(task) -> dict | None:

@@ -165,16 +165,20 @@ def _inside_region(scan: PreparedScan, result: SynthesisResult) -> bool:
 
 
 def _dependent(scan: PreparedScan, result: SynthesisResult, reading: Reading) -> bool:
-    """The stone's centre lies in the dependent third of the lumen (large stones: they lie on its floor). Light stones float."""
+    """The stone's centre lies in the dependent third of the places of the lumen where a stone of its size fits. Light stones float."""
     down = scan.toward((0.0, 1.0, 0.0) if result.request.prone else (0.0, -1.0, 0.0))
-    lumen = scan.organs.labels.array == taxonomy.organ("gallbladder").value
-    height = (np.argwhere(lumen) * scan.spacing) @ down
+    value = taxonomy.organ("gallbladder").value
+    box = ndimage.find_objects(scan.organs.labels.array, max_label=value)[value - 1]
+    depth = interior_distance(np.pad(scan.organs.labels.array[box] == value, 1), scan.spacing)[1:-1, 1:-1, 1:-1]
+    volume = np.count_nonzero(reading.label) * float(np.prod(scan.spacing))
+    radius = (3 * volume / (4 * np.pi)) ** (1 / 3)
+    fits = depth >= min(radius, 0.9 * float(depth.max()))
+    height = ((np.argwhere(fits) + [s.start for s in box]) * scan.spacing) @ down
     stone = ((np.argwhere(reading.label) + [s.start for s in reading.region]) * scan.spacing) @ down
     if result.parameters["level_hu"] < scan.tissue_hu.get("bile", 8.0) - 40:
         height, stone = -height, -stone
-    radius = 0.5 * (np.ptp(stone) + scan.spacing.min())
     floor = float(height.max())
-    return bool(floor - float(stone.mean()) <= max(np.ptp(height) / 3.0, radius + 3.0))
+    return bool(floor - float(stone.mean()) <= np.ptp(height) / 3.0 + float(scan.spacing.max()))
 
 
 def _deep_in_kidney(scan: PreparedScan, reading: Reading) -> bool:

@@ -19,8 +19,8 @@ SAME_TISSUE = ("parenchyma",)
 def texture_figures(scan: PreparedScan, result: SynthesisResult, reading: Reading, seed: int) -> dict:
     """Plain numbers and lists; NaN or None where the lesion is too small.
 
-    ``noise_ratio`` core over shell (same tissue) or over the scan's soft-tissue noise; ``noise_ratio_matched`` and ``power_matched``:
-    the same core before insertion (same tissue) or filled with the scan's noise model, so that the core's outline plays no part.
+    ``noise_ratio`` core over shell (same tissue) or over the scan's soft-tissue noise. ``…_host``: the same core before insertion (same
+    tissue only); ``…_model``: the same core filled with the scan's noise model; in both the core's outline plays no part.
     """
     spacing = scan.spacing
     same = result.parameters["reference_tissue"] in SAME_TISSUE
@@ -31,20 +31,21 @@ def texture_figures(scan: PreparedScan, result: SynthesisResult, reading: Readin
     model = scan.noise.sample(np.random.default_rng(seed), core.shape) * np.float32(
         scan.noise.sd_hu * reading.local_noise
     )
-    matched = host if same else model
-    out["noise_ratio"] = out["noise_ratio_matched"] = None
-    out["power_core"] = out["power_shell"] = out["power_matched"] = None
+    out.update(dict.fromkeys(("noise_ratio", "noise_ratio_host", "noise_ratio_model")))
+    out.update(dict.fromkeys(("power_core", "power_shell", "power_host", "power_model")))
     if np.count_nonzero(core) >= LEAST_CORE:
         level = noise_sd(image, core, spacing)
         below = noise_sd(image, shell, spacing) if same else scan.noise.high_pass_sd_hu * reading.local_noise
         out["noise_ratio"] = _ratio(level, below)
-        out["noise_ratio_matched"] = _ratio(level, noise_sd(matched, core, spacing))
+        out["noise_ratio_host"] = _ratio(level, noise_sd(host, core, spacing)) if same else None
+        out["noise_ratio_model"] = _ratio(level, noise_sd(model, core, spacing))
     if min(np.count_nonzero(core), np.count_nonzero(shell) if same else 200) >= 200:
         bins, power = noise_power(image, core, spacing)
         out["bins"] = [float(b) for b in bins]
         out["power_core"] = _normal(power)
         out["power_shell"] = _normal(noise_power(image, shell, spacing)[1]) if same else None
-        out["power_matched"] = _normal(noise_power(matched, core, spacing)[1])
+        out["power_host"] = _normal(noise_power(host, core, spacing)[1]) if same else None
+        out["power_model"] = _normal(noise_power(model, core, spacing)[1])
     out.update(_seams(scan, result))
     out.update(_changes(scan, result))
     return out

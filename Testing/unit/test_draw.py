@@ -16,9 +16,7 @@ from PASTALib.synthesis.spec import LesionRequest
 
 TYPES = taxonomy.LESION_KEYS
 BENIGN = [lesion.key for lesion in taxonomy.LESIONS if not lesion.malignant]
-NO_WALL = [
-    lesion.key for lesion in taxonomy.LESIONS if not (lesion.malignant and taxonomy.organ(lesion.organ).hollow)
-]
+NO_WALL = [lesion.key for lesion in taxonomy.LESIONS if not (lesion.malignant and taxonomy.organ(lesion.organ).hollow)]
 
 
 def draw(scan, request, seed=0):
@@ -111,7 +109,9 @@ def test_drawn_differences_stay_out_of_the_dead_zone(prepared_enhanced, lesion):
             assert not 8.01 < abs(got.density_hu) < 17.99
 
 
-@pytest.mark.parametrize("delta,label", [(-40, "Hypodense"), (-9, "Isodense"), (0, "Isodense"), (9, "Isodense"), (40, "Hyperdense")])
+@pytest.mark.parametrize(
+    "delta,label", [(-40, "Hypodense"), (-9, "Isodense"), (0, "Isodense"), (9, "Isodense"), (40, "Hyperdense")]
+)
 def test_density_label(delta, label):
     assert density_label(delta) == label
     assert clear_of_dead_zone(delta, None) == pytest.approx(delta, abs=1.01)
@@ -156,14 +156,21 @@ def test_unusable_sizes(size):
     assert "mm" in refusal(check_request, LesionRequest("liver_tumor", size_mm=size))
 
 
-@pytest.mark.parametrize("key,text", [("density", "purple"), ("colour", "red"), ("size", "10x10x10"), ("enhancement", "Plain CT")])
+@pytest.mark.parametrize(
+    "key,text", [("density", "purple"), ("colour", "red"), ("size", "10x10x10"), ("enhancement", "Plain CT")]
+)
 def test_unknown_attributes_and_options(key, text):
     refusal(check_request, LesionRequest("liver_tumor", attributes={key: text}))
 
 
 @pytest.mark.parametrize(
     "lesion,size",
-    [("liver_tumor", (240, 240, 240)), ("kidney_stone", (60, 60, 60)), ("gallstone", (90, 90, 90)), ("esophageal_cancer", (120, 120, 120))],
+    [
+        ("liver_tumor", (240, 240, 240)),
+        ("kidney_stone", (60, 60, 60)),
+        ("gallstone", (90, 90, 90)),
+        ("esophageal_cancer", (120, 120, 120)),
+    ],
 )
 def test_a_lesion_larger_than_its_organ(prepared_of, lesion, size):
     message = refusal(synthesise, prepared_of(lesion), LesionRequest(lesion, size_mm=size))
@@ -174,7 +181,9 @@ def test_unknown_lesion_type(prepared_enhanced):
     assert "liver_tumor" in refusal(synthesise, prepared_enhanced, LesionRequest("liver_tumour"))
 
 
-@pytest.mark.xfail(strict=True, reason="check_request does not know the scan's phase: all tries are spent, nothing is refused")
+@pytest.mark.xfail(
+    strict=True, reason="check_request does not know the scan's phase: all tries are spent, nothing is refused"
+)
 @pytest.mark.parametrize("lesion", ["liver_cyst", "kidney_cyst"])
 def test_an_isodense_cyst_after_contrast(prepared_enhanced, lesion):
     assert "density" in refusal(
@@ -182,7 +191,9 @@ def test_an_isodense_cyst_after_contrast(prepared_enhanced, lesion):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="check_request does not compare density_delta_hu with the type's density options")
+@pytest.mark.xfail(
+    strict=True, reason="check_request does not compare density_delta_hu with the type's density options"
+)
 @pytest.mark.parametrize("lesion,delta", [("kidney_stone", -60.0), ("lung_tumor", -60.0), ("liver_cyst", 60.0)])
 def test_a_difference_in_hu_that_the_type_cannot_have(prepared_of, lesion, delta):
     request = LesionRequest(lesion, density_delta_hu=delta, max_tries=3)

@@ -56,7 +56,11 @@ def imports_of(path: Path, root: Path = ROOT) -> list[Import]:
             elif isinstance(child, ast.ImportFrom):
                 base = package[: len(package) - child.level + 1] if child.level else []
                 module = ".".join([*base, *([child.module] if child.module else [])])
-                names = [module] if child.module and not child.level else [f"{module}.{alias.name}" for alias in child.names]
+                names = (
+                    [module]
+                    if child.module and not child.level
+                    else [f"{module}.{alias.name}" for alias in child.names]
+                )
                 found.extend(Import(name, file, child.lineno, at_file_scope) for name in names)
             visit(child, at_file_scope and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
 
@@ -128,7 +132,9 @@ def test_mrml_has_no_qt():
 def test_nothing_below_imports_mrml_or_gui():
     def rule(item):
         layer = item.module.split(".")[1] if item.module.startswith("PASTALib.") else ""
-        return (layer == "gui" and not in_folder(item, "gui")) or (layer == "mrml" and not in_folder(item, "mrml", "gui"))
+        return (layer == "gui" and not in_folder(item, "gui")) or (
+            layer == "mrml" and not in_folder(item, "mrml", "gui")
+        )
 
     assert not broken(LIBRARY, rule), broken(LIBRARY, rule)
 
@@ -159,7 +165,17 @@ def test_core_needs_only_what_slicer_bundles():
 
 
 def test_synthesis_does_not_reach_up():
-    allowed = {"synthesis", "taxonomy", "attributes", "errors", "organs", "organ_map", "organ_checks", "templates", "volume"}
+    allowed = {
+        "synthesis",
+        "taxonomy",
+        "attributes",
+        "errors",
+        "organs",
+        "organ_map",
+        "organ_checks",
+        "templates",
+        "volume",
+    }
 
     def rule(item):
         return in_folder(item, "synthesis") and item.top == "PASTALib" and item.module.split(".")[1] not in allowed
@@ -171,7 +187,9 @@ def test_the_command_line_starts_without_heavy_packages():
     heavy = {"SimpleITK", "numpy", "scipy", "matplotlib", "nibabel", "PIL"} | TORCH
 
     def rule(item):
-        return (item.file == "PASTALib/cli.py" or in_folder(item, "commands")) and item.at_file_scope and item.top in heavy
+        return (
+            (item.file == "PASTALib/cli.py" or in_folder(item, "commands")) and item.at_file_scope and item.top in heavy
+        )
 
     assert not broken(LIBRARY, rule), broken(LIBRARY, rule)
 

@@ -84,7 +84,9 @@ def test_sampled_noise_has_the_scans_spectrum(measured, spacing, spectrum):
     assert np.abs(np.log(made / truth))[visible].max() <= 0.35
 
 
-@pytest.mark.xfail(strict=True, reason="patches are transformed without a window: their borders leak power into faint high frequencies")
+@pytest.mark.xfail(
+    strict=True, reason="patches are transformed without a window: their borders leak power into faint high frequencies"
+)
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_sampled_noise_has_the_scans_spectrum_where_it_is_faint(measured, spectrum):
     model, noise = measured(SPACINGS[0], spectrum)
@@ -132,7 +134,9 @@ def test_a_scan_without_soft_tissue_gets_typical_noise(shape):
     assert model.tile.std() == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.xfail(strict=True, reason="noise._finish divides by the SD of a tile that is zero when the CT has no noise")
+@pytest.mark.xfail(
+    strict=True, reason="noise._finish divides by the SD of a tile that is zero when the CT has no noise"
+)
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_a_scan_without_noise_gives_finite_figures():
     ct = np.full((30, 120, 120), 50, np.int16)

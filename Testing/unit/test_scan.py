@@ -75,7 +75,9 @@ def test_organ_depth_and_volume():
 )
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (4.0, 1.0, 1.0)])
 def test_depth_is_exact_to_half_a_voxel(spacing):
-    axes = np.meshgrid(*((np.arange(-n, n + 1) * s for n, s in zip(np.ceil(26 / np.array(spacing)), spacing))), indexing="ij")
+    axes = np.meshgrid(
+        *((np.arange(-n, n + 1) * s for n, s in zip(np.ceil(26 / np.array(spacing)), spacing))), indexing="ij"
+    )
     true = 22 - np.sqrt(sum(a**2 for a in axes))
     depth = interior_distance(true > 0, np.array(spacing))
     deep = true > max(spacing)

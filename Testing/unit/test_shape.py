@@ -21,7 +21,9 @@ LOBED = ShapeSpec(
     lobes=((np.array([1.0, 0.0, 0.0]), 0.7, 0.55), (np.array([0.0, 0.6, 0.8]), 0.6, 0.6)),
     seed=2,
 )
-FACETED = ShapeSpec((9.0, 8.0, 8.0), ROTATION, facets=((np.array([0.0, 0.0, 1.0]), 0.75), (np.array([0.0, 1.0, 0.0]), 0.8)))
+FACETED = ShapeSpec(
+    (9.0, 8.0, 8.0), ROTATION, facets=((np.array([0.0, 0.0, 1.0]), 0.75), (np.array([0.0, 1.0, 0.0]), 0.8))
+)
 NOISE_DEPENDS_ON_LATTICE = (
     "fields.smooth_noise numbers its random coefficients from the lattice's corner, so a rough outline changes with the "
     "extent of the lattice it is evaluated on: what fit_to_size fitted is not what is built"

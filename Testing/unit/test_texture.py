@@ -23,7 +23,9 @@ CORE = SD < -2
 @pytest.fixture(scope="module")
 def make(prepared_enhanced):
     """Function: components and changes -> noise-free HU of a 30 mm ball on a 1 mm lattice."""
-    base = draw_lesion(np.random.default_rng(0), LesionRequest("liver_tumor", size_mm=(30, 30, 30)), prepared_enhanced, 60.0)
+    base = draw_lesion(
+        np.random.default_rng(0), LesionRequest("liver_tumor", size_mm=(30, 30, 30)), prepared_enhanced, 60.0
+    )
 
     def hu(*components, level=60.0, enhanced=True, seed=1, **changes):
         limits = changes.pop("hu_limits", (-1000.0, 3000.0))
