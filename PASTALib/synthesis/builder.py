@@ -9,20 +9,21 @@ from scipy import ndimage
 
 from .. import taxonomy
 from . import fields, texture
+from .distance import signed_distance
 from .draw import ISO_LIMIT_HU, LesionDraw, clear_of_dead_zone
-from .measure_tissue import reference_level, regions
+from .measure_tissue import measuring_margin_mm, reference_level, regions
 from .noise import in_plane_slope
 from .placement import BULGING, Site
-from .scan import PreparedScan, signed_distance
+from .scan import PreparedScan
 from .shape import distance
 from .walls import wall_distance
 
-MEASURE_MARGIN_MM = 13.0  # tissue kept around the lesion for measuring it against
 _AIR_HU = -250
 _LARGEST_STEP_MM = 2.6
 _SMALLEST_STEP_MM = 0.35
-_KEEP_SIGMA = 1.8  # low-pass host variation up to this many noise SD is kept, more is structure and is replaced
+_KEEP_SIGMA = 2.5  # low-pass host variation up to this many noise SD is kept, more is structure and is replaced
 _CLIP_SIGMA = 3.5
+LARGEST_PENETRATION_MM = 8.0  # of an invading lesion into a neighbour
 SAME_TISSUE = ("parenchyma",)  # references whose noise continues inside the lesion
 
 
@@ -84,7 +85,7 @@ def reach_mm(draw: LesionDraw, site: Site) -> np.ndarray:
 
 def make_canvas(scan: PreparedScan, draw: LesionDraw, site: Site) -> Canvas:
     """The region around ``site`` that is large enough to build and measure ``draw``."""
-    margin = edge_sigma(scan, draw) * fields.EDGE_CUT + MEASURE_MARGIN_MM
+    margin = measuring_margin_mm(draw.reference) + 1.0
     reach = reach_mm(draw, site)
     canvas = _cut(scan, draw, site, (-reach, reach), margin)
     if draw.kind != "wall":
@@ -184,7 +185,7 @@ def _shift(values, weight, reference: float, level: float, draw: LesionDraw) -> 
         return 0.0  # mostly partial volume: what is seen is what such a lesion looks like in this scan
     off = float(np.median(values)) - level
     spread = 1.4826 * float(np.median(np.abs(values - np.median(values))))
-    allowed = min(2.0 * spread / np.sqrt(values.size / 4.0), 3.0)  # voxels of CT noise are not independent
+    allowed = 2.5 * spread / np.sqrt(max(values.size / 4.0, 1.0))  # voxels of CT noise are not independent
     delta = level - reference
     unclear = clear_of_dead_zone(delta + off, draw.options["density"]) != delta + off
     if unclear or (abs(delta) <= ISO_LIMIT_HU) != (abs(delta + off) <= ISO_LIMIT_HU):
@@ -277,38 +278,44 @@ def _polyp_depth(draw: LesionDraw, site: Site) -> float:
     """How far the centre of a polypoid lesion lies inwards of the outer surface: broad base, apex in the lumen."""
     half = np.asarray(draw.size_zyx_mm) / 2
     across = float(np.sqrt(((half * site.inward) ** 2).sum()))
-    return 0.55 * across
+    return 0.7 * across
 
 
 def _clip(canvas: Canvas, draw: LesionDraw, axes, sd: np.ndarray) -> tuple[np.ndarray, float]:
     """Keep the lesion where its type may be; returns the distance and the share of the volume that is left."""
     before = int((sd < 0).sum())
-    lung = canvas.scan.tissue_hu.get("lung") is not None and taxonomy.lesion(draw.lesion).organ == "lung"
-    parent = parent_distance(canvas, axes)
-    clearance = max(3.2, float(canvas.scan.spacing.max()) * 1.05 + 0.8) + draw.extra_clearance_mm
-    step = float(_step(axes).max())
-    if draw.kind == "kidney_stone":
-        limit = None
-    elif draw.kind == "gallstone":
-        limit = parent - np.float32(0.7)
-    elif draw.close:
-        limit = None if draw.lesion != "bone_metastasis" and lung else _others_distance_air(canvas, axes)
-    elif draw.exophytic is not None or draw.lesion in BULGING or draw.kind == "wall":
-        limit = _others_distance(canvas, axes, include_air=True) - np.float32(clearance)
-        if draw.kind == "wall":
-            limit = np.minimum(limit, parent + np.float32(0.45 * draw.wall.thickness_mm + 1.5))
-    else:
-        limit = parent - np.float32(0.3)
-        if canvas.others.any():
-            limit = np.minimum(limit, _others_distance(canvas, axes, include_air=False) - np.float32(clearance))
-    if limit is not None and (limit < step).any():
+    limit = _room(canvas, draw, axes)
+    if limit is not None and (limit < float(_step(axes).max())).any():
         sd = fields.smooth_max(sd, -limit, np.float32(min(1.6, 0.3 * draw.radius_mm + 0.2)))
-    if draw.kind == "polyp" and draw.lesion != "gallbladder_cancer" and not draw.close:
-        sd = fields.smooth_max(sd, -(parent + np.float32(0.5)), np.float32(1.0))
     left = int((sd < 0).sum())
     if left:
         sd = _largest_piece(sd, draw)
     return sd, left / max(before, 1)
+
+
+def _room(canvas: Canvas, draw: LesionDraw, axes) -> np.ndarray | None:
+    """Distance (mm, positive inside) to the border of where this lesion may grow; None when it may grow anywhere."""
+    if draw.kind == "kidney_stone":
+        return None
+    parent = parent_distance(canvas, axes)
+    if draw.kind == "gallstone":
+        return parent - np.float32(0.7)
+    outward = None  # how far beyond the outer surface of a hollow organ
+    if draw.kind == "wall":
+        outward = 0.45 * draw.wall.thickness_mm + (4.0 if draw.close else 1.5)
+    elif draw.kind == "polyp" and draw.lesion not in BULGING and not draw.close:
+        outward = -0.5
+    if draw.close:
+        room = _others_distance(canvas, axes, include_air=False) + np.float32(np.clip(0.25 * draw.radius_mm, 2.5, LARGEST_PENETRATION_MM))
+        if taxonomy.lesion(draw.lesion).organ != "lung":
+            room = np.minimum(room, _others_distance_air(canvas, axes))
+    else:
+        clearance = np.float32(max(3.2, float(canvas.scan.spacing.max()) * 1.05 + 0.8) + draw.extra_clearance_mm)
+        bulging = draw.exophytic is not None or draw.lesion in BULGING or draw.kind == "wall"
+        room = _others_distance(canvas, axes, include_air=bulging) - clearance
+        if not bulging:
+            room = np.minimum(room, parent - np.float32(0.3))
+    return room if outward is None else np.minimum(room, parent + np.float32(outward))
 
 
 def _others_distance_air(canvas: Canvas, axes) -> np.ndarray:
@@ -369,6 +376,8 @@ def _weights(canvas: Canvas, draw: LesionDraw, axes, sd: np.ndarray, sigma: floa
     weight[inner] = lesion_weight.reshape(shape).mean((1, 3, 5))
     occupancy = filled.reshape(shape).mean((1, 3, 5))
     inside = occupancy >= 0.5
+    if not draw.outline.satellites:
+        inside = _one_piece(inside)
     if not inside.any():
         inside = occupancy >= occupancy.max() - 1e-6
     label[inner] = inside
@@ -382,6 +391,12 @@ def _zones(canvas: Canvas, draw: LesionDraw, label: np.ndarray, sigma: float, th
     return regions(
         label[thin], canvas.parent[thin], canvas.others[thin], spacing, draw.reference, canvas.host[thin], edge_width_mm=wide
     )
+
+
+def _one_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest 26-connected piece of a mask: necks thinner than a voxel would leave crumbs."""
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    return mask if count <= 1 else pieces == int(np.bincount(pieces.ravel())[1:].argmax()) + 1
 
 
 def _levels(canvas: Canvas, draw: LesionDraw, zones, thin) -> tuple[float, float]:
@@ -409,10 +424,11 @@ def _compose(canvas: Canvas, draw: LesionDraw, inner, target, weight, reference:
         crop = tuple(slice(s.start - m.start, s.stop - m.start) for s, m in zip(inner, margin))
         low = ndimage.gaussian_filter(canvas.host[margin], 1.5 / scan.spacing, truncate=3.0)[crop]
         deviation = low - np.float32(reference)
-        keep = np.float32(_KEEP_SIGMA * noise.smoothed_sd_hu * 1.25 * total / noise.sd_hu)
+        low_sd = np.float32(noise.low_pass_sd_hu * total / noise.sd_hu)
+        keep = np.float32(_KEEP_SIGMA) * low_sd
         structure = np.sign(deviation) * np.maximum(np.abs(deviation) - keep, 0)
         own = np.clip(host - np.float32(reference) - structure, -_CLIP_SIGMA * total, _CLIP_SIGMA * total)
-        usable = np.exp(-((structure / np.float32(1.6 * total)) ** 2))
+        usable = np.exp(-((np.maximum(np.abs(structure) - low_sd, 0) / np.float32(1.2 * total)) ** 2))
         # not up to an edge either: its fine detail would shine through as a line
         near = np.maximum(np.rint(2.0 / scan.spacing), 1).astype(int)
         usable = ndimage.gaussian_filter(ndimage.minimum_filter(usable, tuple(2 * near + 1)), 1.0 / scan.spacing)

@@ -18,6 +18,8 @@ WELL, ILL = "Well-defined margin", "Ill-defined margin"
 APART, CLOSE = attributes.options("invasion")
 DEAD_ZONE_HU = (8.0, 18.0)  # differences between these would be neither isodense nor clearly not: they are drawn to the nearer end
 ISO_LIMIT_HU = 10.0
+OUTWARD_SHARE = {"colorectal_cancer": (0.25, 0.45), "esophageal_cancer": (0.2, 0.4)}  # of a thickened wall beyond the old outer surface
+NOISE_SHARE = 0.68  # of an irregular outline's roughness that surface noise gives; lobes give the rest
 STONES = ("gallstone", "kidney_stone")
 CYSTS = ("liver_cyst", "pancreas_cyst", "kidney_cyst")
 
@@ -85,9 +87,9 @@ def allowed_options(lesion_key: str, phase: str | None = None) -> dict[str, tupl
     }
 
 
-def check_request(request) -> dict[str, str]:
-    """The request's attributes with canonical option strings; InputError for anything that the type cannot be."""
-    allowed = allowed_options(request.lesion)
+def check_request(request, phase: str | None = None) -> dict[str, str]:
+    """The request's attributes with canonical option strings; InputError for anything that the type (in this phase) cannot be."""
+    allowed = allowed_options(request.lesion, phase)
     result = {}
     for key, text in request.attributes.items():
         if key not in allowed:
@@ -99,6 +101,11 @@ def check_request(request) -> dict[str, str]:
         result[key] = option
     if request.density_delta_hu is not None and "density" in result:
         raise InputError("give either a density option or a difference in HU, not both")
+    if request.density_delta_hu is not None and density_label(request.density_delta_hu) not in allowed["density"]:
+        name = taxonomy.lesion(request.lesion).name.lower()
+        raise InputError(
+            f"a {name} cannot differ by {request.density_delta_hu:+g} HU from its surroundings ({density_label(request.density_delta_hu)}); possible: {', '.join(allowed['density'])}"
+        )
     if request.size_mm is not None:
         if len(request.size_mm) != 3 or not all(np.isfinite(s) and 1.0 <= s <= 250.0 for s in request.size_mm):
             raise InputError(f"size {request.size_mm} is not usable; give three extents Z×X×Y between 1 and 250 mm")
@@ -107,11 +114,18 @@ def check_request(request) -> dict[str, str]:
     return result
 
 
-def draw_lesion(rng: np.random.Generator, request, scan, capacity_mm: float) -> LesionDraw:
-    """Draw everything that ``request`` leaves open. ``capacity_mm``: largest mean diameter that the organ can hold."""
+def draw_lesion(
+    rng: np.random.Generator, request, scan, capacity_mm: float, size_rng: np.random.Generator | None = None, crowded: bool = False
+) -> LesionDraw:
+    """Draw everything that ``request`` leaves open.
+
+    ``capacity_mm``: largest mean diameter that the organ can hold. ``size_rng`` draws size and shape (default ``rng``): further tries of a
+    request keep them, or else large lesions, which are harder to place, would become too rare. ``crowded``: the last try found no room
+    that keeps off the neighbours, so a malignant lesion may now touch them.
+    """
     priors = load_priors()[request.lesion]
-    wanted = check_request(request)
-    size, shape = _size_and_shape(rng, priors, request, wanted, capacity_mm)
+    wanted = check_request(request, scan.phase)
+    size, shape = _size_and_shape(size_rng or rng, priors, request, wanted, capacity_mm)
     kind = _kind(request.lesion, shape)
     major = float(size[0])
     components, part, heterogeneity = _appearance(rng, priors, request, wanted, scan, shape, major)
@@ -119,7 +133,7 @@ def draw_lesion(rng: np.random.Generator, request, scan, capacity_mm: float) -> 
     ill_width = 2.9 * scan.edge_width_mm
     ill = wanted["surface"] == ILL if "surface" in wanted else bool(rng.random() < priors.ill_defined.at(major) and float(min(size)) > 1.15 * ill_width)
     roomy = float(min(size)) > 5 * float(scan.spacing.max())  # invasion of a few voxels could not be told
-    close = wanted["invasion"] == CLOSE if "invasion" in wanted else bool(rng.random() < priors.close.at(major) and roomy)
+    close = wanted["invasion"] == CLOSE if "invasion" in wanted else bool((rng.random() < priors.close.at(major) or (crowded and taxonomy.lesion(request.lesion).malignant)) and roomy)
     exophytic = None
     if priors.exophytic is not None:
         exophytic = priors.exophytic.sample(rng)
@@ -128,9 +142,10 @@ def draw_lesion(rng: np.random.Generator, request, scan, capacity_mm: float) -> 
         size = np.array([size[0], max(size[1], 0.82 * size[0]), max(size[2], 0.74 * size[0])])
     outline = _outline(rng, priors, request.lesion, shape, size, scan.spacing, spiculated=bool(rng.random() < priors.spiculation.at(major)), satellites=bool(rng.random() < priors.satellites))
     if request.size_mm is not None:
-        z, x, y = request.size_mm
-        outline = fit_to_size(outline, (z, y, x))
-        extents = (z, y, x)
+        along = np.empty(3)
+        along[list(scan.patient_axes)] = request.size_mm
+        extents = tuple(along)
+        outline = fit_to_size(outline, extents)
     else:
         extents = natural_size(outline)[0]
     wall = _wall(rng, priors, request, major) if kind == "wall" else None
@@ -304,9 +319,9 @@ def _outline(rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray,
     exponent = float(rng.uniform(2.0, 2.4))
     seed = int(rng.integers(2**63))
     irregular = shape in (IRREGULAR, WALL)
-    rough = priors.roughness.sample(rng) if irregular else min(priors.roughness_round.sample(rng), 0.08)
+    rough = NOISE_SHARE * priors.roughness.sample(rng) if irregular else min(priors.roughness_round.sample(rng), 0.08)
     lobes = tuple(
-        (d, float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.45, 0.65))) for d in random_directions(rng, int(rng.integers(1, 4)))
+        (d, float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.45, 0.65))) for d in random_directions(rng, int(rng.integers(0, 3)))
     )
     facets = tuple((d, float(rng.uniform(0.72, 0.9))) for d in random_directions(rng, int(rng.integers(3, 7))))
     spec = ShapeSpec(
@@ -362,4 +377,4 @@ def _wall(rng, priors: TypePriors, request, major: float) -> WallSpec:
         length = float(max(request.size_mm))
         thickness = min(thickness, 0.45 * length)
     thickness = min(thickness, 0.6 * length)
-    return WallSpec(float(thickness), float(length), float(arc), float(rng.uniform(0.1, 0.3)), float(rng.uniform(2.0, 5.0)))
+    return WallSpec(float(thickness), float(length), float(arc), float(rng.uniform(*OUTWARD_SHARE.get(priors.lesion, (0.1, 0.3)))), float(rng.uniform(2.0, 5.0)))

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr
 
+_BLOCK = 24
 EDGE_CUT = 2.0  # an edge profile is a Gaussian step cut at ± this many sigma, so that it ends exactly
 EDGE_WIDTH_PER_SIGMA = 2.37  # 10-90 % width of that cut step in units of sigma
 
@@ -18,10 +19,9 @@ EDGE_WIDTH_PER_SIGMA = 2.37  # 10-90 % width of that cut step in units of sigma
 def separable(field: np.ndarray, matrices: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
     """Apply one matrix per axis: ``out[a,b,c] = sum Mz[a,i] My[b,j] Mx[c,k] field[i,j,k]``, float32."""
     mz, my, mx = matrices
-    nz, ny, nx = field.shape
-    out = field.astype(np.float32, copy=False).reshape(nz * ny, nx) @ mx.T
-    out = np.matmul(my, out.reshape(nz, ny, mx.shape[0]))
-    return (mz @ out.reshape(nz, -1)).reshape(mz.shape[0], my.shape[0], mx.shape[0])
+    # stacks of small products: one large product would start BLAS threads, which cost more than they give here
+    out = np.matmul(my, np.matmul(field.astype(np.float32, copy=False), mx.T))
+    return np.ascontiguousarray(np.matmul(mz, out.transpose(1, 0, 2)).transpose(1, 0, 2))
 
 
 def linear_matrix(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -37,11 +37,14 @@ def linear_matrix(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def _knots(knot_mm: float, phase: float, target: np.ndarray) -> np.ndarray:
+    """Numbers of the knots that reach the coordinates ``target`` (mm)."""
+    return np.arange(int(np.floor(target.min() / knot_mm + phase)) - 1, int(np.ceil(target.max() / knot_mm + phase)) + 2)
+
+
 def bspline_matrix(knot_mm: float, phase: float, target: np.ndarray) -> np.ndarray:
-    """Uniform cubic B-spline basis with knots every ``knot_mm`` covering ``target`` (mm): ``(len(target), knots)``."""
-    start = np.floor(target.min() / knot_mm + phase) - 1
-    count = int(np.ceil(target.max() / knot_mm + phase) - start) + 3
-    u = np.abs((target / knot_mm + phase)[:, None] - (start + np.arange(count))[None, :])
+    """Uniform cubic B-spline basis with knots every ``knot_mm`` at the coordinates ``target`` (mm): ``(len(target), knots)``."""
+    u = np.abs((target / knot_mm + phase)[:, None] - _knots(knot_mm, phase, target)[None, :])
     near = 2 / 3 - u**2 + u**3 / 2
     far = np.clip(2 - u, 0, None) ** 3 / 6
     return np.where(u < 1, near, far).astype(np.float32)
@@ -55,13 +58,16 @@ def _spline_gain() -> float:
     return float(np.sqrt((basis**2).sum(1).mean()))
 
 
-def smooth_noise(rng: np.random.Generator, axes: tuple[np.ndarray, np.ndarray, np.ndarray], length_mm: float, phase=None) -> np.ndarray:
-    """Band-limited Gaussian noise of unit SD on the lattice ``axes`` (mm), detail about ``length_mm``; shape of the lattice."""
-    if phase is None:
-        phase = rng.random(3)
-    matrices = tuple(bspline_matrix(length_mm, p, axis) for p, axis in zip(phase, axes))
-    coefficients = rng.standard_normal([m.shape[1] for m in matrices], dtype=np.float32)
-    return separable(coefficients, matrices) / np.float32(_spline_gain() ** 3)
+def smooth_noise(rng: np.random.Generator, axes: tuple[np.ndarray, np.ndarray, np.ndarray], length_mm: float) -> np.ndarray:
+    """Band-limited Gaussian noise of unit SD on the lattice ``axes`` (mm), detail about ``length_mm``; shape of the lattice.
+
+    The field belongs to the coordinates, not to the lattice: the same ``rng`` state gives the same field on any lattice.
+    """
+    phase = rng.random(3)
+    block = rng.standard_normal((_BLOCK,) * 3, dtype=np.float32)  # periodic, far larger than any lesion's detail
+    knots = [_knots(length_mm, p, axis) % _BLOCK for p, axis in zip(phase, axes)]
+    bases = tuple(bspline_matrix(length_mm, p, axis) for p, axis in zip(phase, axes))
+    return separable(block[np.ix_(*knots)], bases) / np.float32(_spline_gain() ** 3)
 
 
 def edge(distance_mm: np.ndarray, sigma_mm: float) -> np.ndarray:

@@ -22,6 +22,7 @@ LEAST_SURVIVING_WALL = 0.5  # a thickened wall adapts to its neighbours
 SIZE_TOLERANCE = 0.05
 HU_SLACK = 10.0  # noise and partial volume may carry a lesion this far beyond its type's limits
 LARGEST_MASS_EFFECT_MM = 8.0
+SAME_SIZE_TRIES = 6
 
 
 class _Rejected(Exception):
@@ -39,22 +40,27 @@ def synthesise(scan: PreparedScan, request: LesionRequest, progress=None) -> Syn
     """
     if request.lesion not in taxonomy.LESION_KEYS:
         raise InputError(f"unknown lesion type {request.lesion!r}; choose from: {', '.join(taxonomy.LESION_KEYS)}")
-    wanted = check_request(request)
+    wanted = check_request(request, scan.phase)
     capacity = capacity_mm(scan, request.lesion)
     _check_size(scan, request, capacity)
     if not 0 <= request.mass_effect_mm <= LARGEST_MASS_EFFECT_MM:
         raise InputError(f"mass effect of {request.mass_effect_mm:g} mm is not usable; give 0 (none) to {LARGEST_MASS_EFFECT_MM:g} mm")
     log: list[str] = []
     best: tuple[int, SynthesisResult] | None = None
+    crowded = False
     for number in range(1, request.max_tries + 1):
         if progress:
             progress((number - 1) / request.max_tries, f"try {number}")
         rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, number])
-        shrink = 1.0 if number <= 4 else 0.85 ** (number - 4)  # a scan with little room gets smaller draws
+        same = number <= SAME_SIZE_TRIES  # these keep size and shape; after them a scan with little room gets smaller draws
+        size_rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, 0 if same else number])
+        shrink = 1.0 if same else 0.85 ** (number - SAME_SIZE_TRIES)
         try:
-            result, faults = _one_try(scan, request, wanted, rng, capacity * shrink, number)
+            draw = draw_lesion(rng, request, scan, capacity * shrink, size_rng, crowded and number > 2)
+            result, faults = _one_try(scan, request, wanted, rng, draw, number)
         except (NoPlace, _Rejected) as fault:
             log.append(f"try {number}: {fault}")
+            crowded = True
             continue
         if not faults:
             result.log = log
@@ -84,10 +90,9 @@ def _check_size(scan: PreparedScan, request: LesionRequest, capacity: float) -> 
         raise InputError(f"a lesion of {size} mm is too big for this {organ}, which has room for about {capacity:.0f} mm; ask for a smaller size")
 
 
-def _one_try(scan, request, wanted, rng, capacity, number) -> tuple[SynthesisResult, list[str]]:
+def _one_try(scan, request, wanted, rng, draw: LesionDraw, number) -> tuple[SynthesisResult, list[str]]:
     """One draw at one place, with at most one correction of the draw after the first measurement."""
-    draw = draw_lesion(rng, request, scan, capacity)
-    site = find_site(scan, rng, draw, request.at_ras, request.prone)
+    site = find_site(scan, rng, draw, request.at_ras, request.prone, number)
     canvas = make_canvas(scan, draw, site)
     if draw.close and "invasion" not in wanted and not canvas.others.any():
         draw = _apart(draw)  # nothing near that it could reach
@@ -169,7 +174,7 @@ def measure_built(canvas: Canvas, draw: LesionDraw, built: Built) -> Measurement
     """Measure what ``built`` shows, as it will be on disk (whole HU)."""
     scan = canvas.scan
     local = canvas.cache.get("noise", 1.0) * scan.noise.high_pass_sd_hu
-    return measure(
+    measured = measure(
         draw.lesion,
         np.rint(built.after),
         built.label,
@@ -181,6 +186,9 @@ def measure_built(canvas: Canvas, draw: LesionDraw, built: Built) -> Measurement
         allowed_shapes=allowed_options(draw.lesion)["shape"],
         allowed_outside=built.allowed_outside,
     )
+    extent = np.array(measured.size_zxy_mm)[[0, 2, 1]]  # along the array axes; the report's order is the patient's
+    measured.size_zxy_mm = tuple(float(e) for e in extent[list(scan.patient_axes)])
+    return measured
 
 
 def _faults(canvas, draw, built, measured: Measurement, request, wanted) -> list[str]:
@@ -193,13 +201,14 @@ def _faults(canvas, draw, built, measured: Measurement, request, wanted) -> list
         elif value not in allowed.get(key, (value,)):
             faults.append(f"{key} came out as {value!r}, which a {draw.lesion} cannot have")
     level, (low, high) = measured.figures.get("lesion_hu", built.level_hu), draw.hu_limits
-    if draw.lesion not in STONES and not low - HU_SLACK <= level <= high + HU_SLACK:
+    resolved = draw.radius_mm > 2.2 * float(canvas.scan.spacing.max())
+    if resolved and draw.lesion not in STONES and not low - HU_SLACK <= level <= high + HU_SLACK:
         faults.append(f"its {level:.0f} HU are outside the {low:.0f} to {high:.0f} HU of this type (partial volume with what is around it)")
     if not taxonomy.lesion(draw.lesion).malignant and measured.figures.get("overlap_voxels", 0) > 0:
         faults.append("a benign lesion touches another organ")
     if request.size_mm is not None and draw.kind != "wall" and built.survived > 0.985:
         got = np.array(measured.size_zxy_mm)
-        tolerance = np.maximum(canvas.scan.spacing[[0, 2, 1]], SIZE_TOLERANCE * np.asarray(request.size_mm)) + 1e-6
+        tolerance = np.maximum(canvas.scan.spacing[list(canvas.scan.patient_axes)], SIZE_TOLERANCE * np.asarray(request.size_mm)) + 1e-6
         if (np.abs(got - request.size_mm) > tolerance).any():
             faults.append(f"size came out as {_mm(got)}, asked for {_mm(request.size_mm)}")
     return faults
@@ -214,7 +223,7 @@ def _result(canvas, draw, built, measured, request, wanted, number) -> Synthesis
     index = np.argwhere(built.label).mean(0) + [s.start for s in canvas.region]
     centre = scan.ct.to_ras(index)
     organ_key = taxonomy.lesion(draw.lesion).organ
-    targets: dict = {"enhancement": scan.phase, **draw.options, "size": request.size_mm or tuple(draw.size_zyx_mm[i] for i in (0, 2, 1))}
+    targets: dict = {"enhancement": scan.phase, **draw.options, "size": request.size_mm or tuple(draw.size_zyx_mm[i] for i in scan.patient_axes)}
     report = StructuredReport.from_measurement(
         draw.lesion,
         measured,

@@ -12,6 +12,7 @@ from .measure_shape import signed_distance
 
 WIDTH_PER_SIGMA = 2.5631  # 10–90 % width of an error function over its standard deviation
 _BIN_MM = 0.4
+_SOLID_ORGANS = (2, 3, 4, 8, 9)  # PASTA values of organs that lie in fat: liver, gallbladder, pancreas, kidney, bladder
 _REACH_MM = 13.0  # samples farther from the boundary are never used
 _SIGMAS = np.exp(np.linspace(np.log(0.2), np.log(7.0), 30))
 _MIN_SAMPLES = 24  # per patch
@@ -294,10 +295,11 @@ def reference_edge_width(image: np.ndarray, labels: np.ndarray, spacing_zyx, sli
     """
     spacing = np.asarray(spacing_zyx, float)
     widths = []
-    solid = np.isin(labels, (2, 8, 9, 3, 4))
-    chosen = _spread_slices(solid.any(axis=(1, 2)), slices)
+    is_solid = np.zeros(256, bool)
+    is_solid[list(_SOLID_ORGANS)] = True
+    chosen = _spread_slices(np.array([is_solid[part].any() for part in labels]), slices)
     if chosen.size:
-        widths += _fat_edges(image, solid, chosen, spacing)
+        widths += _fat_edges(image, {k: is_solid[labels[k]] for k in chosen}, chosen, spacing)
     if len(widths) < 3:
         widths += _gas_edges(image, labels, spacing, slices)
     fallback = 2.0 * float(spacing[1:].mean())
@@ -346,8 +348,7 @@ def _fat_edges(image, solid, chosen, spacing) -> list[float]:
 
 def _gas_edges(image, labels, spacing, slices) -> list[float]:
     """Widths of lung and skin edges: the −450 HU surface of whole slices."""
-    lung = labels == 1
-    present = lung.any(axis=(1, 2))
+    present = np.array([(part == 1).any() for part in labels])
     chosen = _spread_slices(present if present.any() else np.ones(image.shape[0], bool), max(3, slices // 2))
     widths = []
     for k in chosen:

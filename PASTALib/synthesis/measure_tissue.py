@@ -24,6 +24,11 @@ MIN_REFERENCE_VOXELS = 30
 THIN_WALL_HU = 12.0  # a wall this much below soft tissue is not resolved
 
 
+def measuring_margin_mm(reference: str) -> float:
+    """How far around a lesion (mm) the measurement looks: its shell, or farther where the reference is another tissue."""
+    return 15.0 if reference in ("parenchyma", "lung", "bone") else 26.0
+
+
 @dataclass(frozen=True)
 class Regions:
     """Boolean arrays of the region of interest: ``core`` of the lesion and ``shell`` of reference tissue."""

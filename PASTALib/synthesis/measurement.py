@@ -22,7 +22,7 @@ from .measure_noise import (
     smooth_within,
 )
 from .measure_shape import ShapeFigures, bounding_box, shape_figures, signed_distance, size_zxy_mm, wall_figures
-from .measure_tissue import REFERENCES, Regions, reference_level, regions, tissue_level
+from .measure_tissue import REFERENCES, Regions, measuring_margin_mm, reference_level, regions, tissue_level
 from .spec import Measurement
 
 __all__ = [
@@ -87,8 +87,6 @@ APART_GAP_MM = 2.0
 _PUNCTATE_TYPES = frozenset({"lung_tumor", "bone_metastasis", "gallstone", "kidney_stone"})
 _STONES = frozenset({"gallstone", "kidney_stone"})
 
-_MARGIN_MM = 15.0  # nothing farther from the lesion is looked at …
-_FAR_MARGIN_MM = 26.0  # … unless the reference tissue is another one than the lesion's shell
 _MANY_VOXELS = 700_000  # larger regions are subsampled …
 _COARSE_MM = 1.7  # … to at most this voxel size
 _NOISE_VOXELS = 120_000  # enough for a ratio of noise
@@ -171,8 +169,7 @@ def measure(
         raise ValueError(f"image, label, parent and others must have one shape; found {sorted(shapes)}")
     label = np.asarray(label, bool)
     spacing = tuple(float(s) for s in spacing_zyx)
-    near = reference in ("parenchyma", "lung", "bone")
-    box = bounding_box(label, spacing, _MARGIN_MM if near else _FAR_MARGIN_MM)
+    box = bounding_box(label, spacing, measuring_margin_mm(reference))
     full_label = label[box]
     sheet = _Sheet()
     view = _View.of(image, label, parent, others, allowed_outside, spacing, box)

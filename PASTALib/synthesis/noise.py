@@ -20,7 +20,7 @@ class NoiseModel:
     ``sd_hu`` total SD in homogeneous soft tissue, ``high_pass_sd_hu`` after removing a 1.5 mm Gaussian, ``smoothed_sd_hu`` after a 2 mm
     Gaussian; ``tile`` a periodic block of unit-SD noise (z, y, x) on the scan's grid with the measured spectrum; ``patches`` how many
     patches it comes from; ``soft_tissue_hu`` their median HU; ``slope_hu`` the mean in-plane slope (HU per voxel) that noise alone gives
-    after a 2 mm Gaussian, by which calm tissue is told from edges.
+    after a 2 mm Gaussian, by which calm tissue is told from edges; ``low_pass_sd_hu`` the SD that is left after a 1.5 mm Gaussian in three dimensions.
     """
 
     sd_hu: float
@@ -30,6 +30,7 @@ class NoiseModel:
     patches: int
     soft_tissue_hu: float
     slope_hu: float
+    low_pass_sd_hu: float
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
         """Unit-SD noise of ``shape`` cut from the tile at a random place and orientation, float32."""
@@ -76,7 +77,8 @@ def measure_noise(ct: np.ndarray, spacing_zyx: np.ndarray, body: tuple[slice, sl
     best = found[len(found) // 50 : max(len(found) // 8, 12)]
     patches = np.stack([p for _, _, p in best])
     patches -= _planes(patches)
-    spectrum = (np.abs(np.fft.fft2(patches[:, 0])) ** 2).mean(0)
+    window = np.hanning(side + 2)[1:-1]  # or strong frequencies would leak into faint ones
+    spectrum = (np.abs(np.fft.fft2(patches[:, 0] * np.outer(window, window))) ** 2).mean(0)
     high_pass = np.stack([p - ndimage.gaussian_filter(p, sigma) for p in patches[:, 0]])
     inner = tuple(slice(min(3, side // 4), -min(3, side // 4)) for _ in range(2))
     high_sd = _robust_sd(high_pass[(slice(None), *inner)])
@@ -108,7 +110,7 @@ def _tile(spectrum: np.ndarray, side: int, spacing_zyx: np.ndarray, lag: float, 
     middle = side // 2
     ring = [spectrum[middle + i, middle + j] for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
     spectrum[middle, middle] = float(np.mean(ring))
-    spectrum = ndimage.gaussian_filter(spectrum, 0.6, mode="wrap")
+    spectrum = np.exp(ndimage.gaussian_filter(np.log(np.maximum(spectrum, 1e-6 * spectrum.max())), 0.6, mode="wrap"))
     wanted = [np.fft.fftfreq(shape[1])[:, None] * side + middle, np.fft.rfftfreq(shape[2])[None, :] * side + middle]
     at = np.stack(np.broadcast_arrays(*wanted))
     amplitude = np.sqrt(np.maximum(ndimage.map_coordinates(spectrum, at, order=1, mode="grid-wrap"), 0)).astype(np.float32)
@@ -130,7 +132,8 @@ def _finish(tile: np.ndarray, high_sd: float, spacing_zyx: np.ndarray, patches: 
     sd = high_sd / float(high.std())
     smooth = ndimage.gaussian_filter(tile, SMOOTH_MM / spacing_zyx, mode="wrap")
     slope = float(in_plane_slope(tile[:8], spacing_zyx).mean())
-    return NoiseModel(sd, high_sd, sd * float(smooth.std()), tile, patches, median, sd * slope)
+    low_pass = sd * float(ndimage.gaussian_filter(tile, HIGH_PASS_MM / spacing_zyx, mode="wrap").std())
+    return NoiseModel(sd, high_sd, sd * float(smooth.std()), tile, patches, median, sd * slope, low_pass)
 
 
 def in_plane_slope(image: np.ndarray, spacing_zyx: np.ndarray) -> np.ndarray:

@@ -9,13 +9,15 @@ from scipy import ndimage
 
 from .. import taxonomy
 from ..errors import InputError
+from .distance import interior_distance
 from .draw import LesionDraw
-from .scan import OrganGeometry, PreparedScan, interior_distance
+from .scan import OrganGeometry, PreparedScan
 
 POSTERIOR = (0.0, -1.0, 0.0)
 BULGING = ("kidney_tumor", "kidney_cyst", "pancreas_tumor", "pancreas_cyst", "gallbladder_cancer")
 _AIR_HU = -250
 _CLEARANCE_MM = 4.0
+CLICK_TRIES = 3  # so many draws are tried exactly at the point asked for
 
 
 class NoPlace(Exception):
@@ -42,6 +44,8 @@ def capacity_mm(scan: PreparedScan, lesion_key: str) -> float:
         return max(1.2 * depth, 3.0)
     if lesion_key == "kidney_stone":
         return 14.0
+    if lesion_key.startswith("kidney"):  # grows out of the kidney, whose rim is thin: one kidney's volume is the measure
+        return 1.4 * (0.5 * geometry.volume_mm3 * 6 / np.pi) ** (1 / 3)
     if lesion_key in BULGING:
         return min(2 * depth * 1.6, 1.25 * volume_limit)
     if taxonomy.organ(taxonomy.lesion(lesion_key).organ).hollow:
@@ -49,8 +53,11 @@ def capacity_mm(scan: PreparedScan, lesion_key: str) -> float:
     return min(2 * depth / 0.72, volume_limit)
 
 
-def find_site(scan: PreparedScan, rng: np.random.Generator, draw: LesionDraw, at_ras=None, prone: bool = False) -> Site:
-    """A site for ``draw``; with ``at_ras`` the nearest allowed one to that point (RAS mm). Raises NoPlace when nothing fits."""
+def find_site(scan: PreparedScan, rng: np.random.Generator, draw: LesionDraw, at_ras=None, prone: bool = False, number: int = 1) -> Site:
+    """A site for ``draw``; with ``at_ras`` the nearest allowed one to that point (RAS mm). Raises NoPlace when nothing fits.
+
+    ``number`` counts the tries: when nearer sites turned out too tight, later tries look farther from the point.
+    """
     key = taxonomy.lesion(draw.lesion).organ
     geometry = scan.organ_geometry(key)
     click = None
@@ -64,7 +71,7 @@ def find_site(scan: PreparedScan, rng: np.random.Generator, draw: LesionDraw, at
         return _calyx_site(scan, rng, draw, geometry, click)
     if draw.kind in ("wall", "polyp") and not (draw.lesion == "gallbladder_cancer" and draw.options["shape"] == "Irregular"):
         return _wall_site(scan, rng, draw, geometry, key, click)
-    return _solid_site(scan, rng, draw, geometry, key, click)
+    return _solid_site(scan, rng, draw, geometry, key, click, number)
 
 
 def _to_scan_index(scan: PreparedScan, coarse: np.ndarray) -> np.ndarray:
@@ -113,7 +120,7 @@ _SITE_RULES = {
 }
 
 
-def _solid_site(scan, rng, draw: LesionDraw, geometry, key, click) -> Site:
+def _solid_site(scan, rng, draw: LesionDraw, geometry, key, click, number) -> Site:
     radius = draw.radius_mm
     depth = geometry.depth_mm
     low, high = _depth_range(draw, radius, geometry.largest_depth_mm)
@@ -123,8 +130,9 @@ def _solid_site(scan, rng, draw: LesionDraw, geometry, key, click) -> Site:
     if click is not None:
         points = np.stack(np.unravel_index(flat, depth.shape), axis=1)
         gap = (_to_scan_index(scan, points + geometry.offset) - click) * scan.spacing
-        order = np.argsort((gap**2).sum(1))[:400]
-        candidates = points[order[:: max(1, len(order) // 60)]]
+        order = np.argsort((gap**2).sum(1))
+        ranks = np.unique(np.geomspace(1, len(order), 160).astype(int) - 1)  # dense near the point, sparse far away
+        candidates = points[order[ranks]]
     else:
         subset = flat[rng.integers(flat.size, size=min(600, flat.size))]
         points = np.stack(np.unravel_index(subset, depth.shape), axis=1)
@@ -136,12 +144,13 @@ def _solid_site(scan, rng, draw: LesionDraw, geometry, key, click) -> Site:
     penalty = _penalties(scan, draw, key, index)
     if click is not None:
         free = _click_is_free(scan, draw, key, geometry, click, low, high)
-        if free:
+        if free and number <= CLICK_TRIES:
             return Site(click.astype(float))
         passing = np.flatnonzero(penalty < 1.0)
         if passing.size == 0:
             raise NoPlace(f"no allowed place for a lesion of {2 * radius:.0f} mm near the point")
-        return Site(index[passing[0]].astype(float))
+        skip = max(number - (CLICK_TRIES if free else 0) - 1, 0) * 4
+        return Site(index[passing[min(skip, passing.size - 1)]].astype(float))
     best = int(np.argmin(penalty + 0.05 * rng.random(len(penalty))))
     if penalty[best] >= 1.0:
         raise NoPlace(f"a lesion of {2 * radius:.0f} mm fits nowhere in the {key}")
@@ -283,7 +292,7 @@ def sinus(scan: PreparedScan) -> np.ndarray:
         return cached
     spacing = scan.spacing * scan.stride
     kidney = geometry.depth_mm > 0
-    reach = 9.0
+    reach = 8.0
     pad = np.ceil(reach / spacing).astype(int) + 1
     padded = np.pad(kidney, [(p, p) for p in pad])
     grown = interior_distance(~padded, spacing) <= reach
@@ -296,7 +305,7 @@ def sinus(scan: PreparedScan) -> np.ndarray:
     hole = hole[tuple(slice(0, n) for n in hu.shape)] & (hu > -45)
     near = np.zeros(kidney.shape, bool)
     near[tuple(slice(0, n) for n in hole.shape)] = hole
-    near &= interior_distance(~kidney, spacing) < 6.0
+    near &= interior_distance(~kidney, spacing) < 5.0
     result = np.where(near, depth, 0).astype(np.float32)
     if (result > 6).sum() < 8:  # no visible collecting system: the deepest parenchyma
         result = np.where(depth > 0.75 * depth.max(), depth, 0).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +14,7 @@ from ..organs import OrganMap
 from ..templates import contrast_phase
 from ..volume import Volume, same_grid
 from .measurement import ScanReference, reference_edge_width
+from .distance import interior_distance
 from .measure_tissue import FAT_HU
 from .noise import NoiseModel, measure_noise
 
@@ -60,6 +62,13 @@ class PreparedScan:
         """Rows: unit RAS vectors of the array axes z, y, x."""
         columns = self.ct.affine[:3, :3] / np.linalg.norm(self.ct.affine[:3, :3], axis=0)
         return columns.T[::-1]
+
+    @property
+    def patient_axes(self) -> tuple[int, int, int]:
+        """The array axes closest to superior-inferior, right-left and anterior-posterior: the order of the paper's size Z×X×Y."""
+        along = np.abs(self.axes_ras)
+        best = max(permutations(range(3)), key=lambda order: along[order[0], 2] + along[order[1], 0] + along[order[2], 1])
+        return tuple(int(a) for a in best)
 
     def toward(self, ras: tuple[float, float, float]) -> np.ndarray:
         """A RAS direction as a (z, y, x) unit vector in scan axes."""
@@ -190,35 +199,6 @@ def _organ_geometry(mask: np.ndarray, box: tuple[slice, ...], spacing: np.ndarra
     if pad:
         depth = np.ascontiguousarray(depth[1:-1, 1:-1, 1:-1])
     return OrganGeometry(np.array([s.start for s in box]), depth, float(mask.sum() * np.prod(spacing)), float(depth.max()))
-
-
-def interior_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Distance (mm) of every voxel of ``mask`` to its surface, 0 outside; sub-voxel exact to half a voxel, multi-threaded."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing([float(s) for s in spacing[::-1]])
-    distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
-    )
-    return np.where(mask, distance + 0.5 * float(spacing.min()), 0).astype(np.float32)
-
-
-def signed_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Signed distance (mm) to the surface of ``mask``, positive inside, float32; ± large where the mask is empty or full."""
-    import SimpleITK as sitk
-
-    if not mask.any():
-        return np.full(mask.shape, -1e3, np.float32)
-    if mask.all():
-        return np.full(mask.shape, 1e3, np.float32)
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing([float(s) for s in spacing[::-1]])
-    distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
-    )
-    half = np.float32(0.5 * float(np.min(spacing)))
-    return np.where(mask, distance + half, np.minimum(distance + half, -half)).astype(np.float32)
 
 
 def _deep_median(hu: np.ndarray, depth: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import fields
+from .distance import signed_distance
 
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -126,19 +127,36 @@ def natural_size(spec: ShapeSpec) -> tuple[tuple[float, float, float], np.ndarra
 
 
 def distance(spec: ShapeSpec, axes: Axes) -> np.ndarray:
-    """Approximate signed distance (mm, negative inside) on the lattice ``axes`` (mm from the lesion's centre), float32.
-
-    The implicit value is divided by its gradient, which is exact to first order at the surface (Taubin 1994).
-    """
-    value = _body(spec, axes)
-    norm = fields.gradient_norm(value, axes)
-    value /= np.clip(norm, 0.35, 3.0)
+    """Signed distance (mm, negative inside) on the lattice ``axes`` (mm from the lesion's centre), float32."""
+    body = _body(spec, axes)
+    smooth = spec.roughness == 0 and not spec.lobes and not spec.facets
+    value = to_first_order(body, axes) if smooth else true_distance(body, axes)
     for direction, length, base in spec.spicules:
         _add_spicule(value, spec, axes, np.asarray(direction, np.float32), length, base)
     for centre, radius in spec.satellites:
         z, y, x = _grid(tuple(a - c for a, c in zip(axes, centre)))
         np.minimum(value, np.sqrt(z**2 + y**2 + x**2) - np.float32(radius), out=value)
     return value
+
+
+def to_first_order(value: np.ndarray, axes: Axes) -> np.ndarray:
+    """An implicit value over its gradient: the distance (mm) to its zero surface, exact to first order there (Taubin 1994)."""
+    return value / np.clip(fields.gradient_norm(value, axes), 0.35, 3.0)
+
+
+def true_distance(value: np.ndarray, axes: Axes) -> np.ndarray:
+    """Signed distance (mm) to the zero surface of an implicit ``value`` (negative inside) on a lattice.
+
+    To first order near the surface; farther off, where a rough surface has no say in the gradient, the Euclidean distance.
+    """
+    near = to_first_order(value, axes)
+    step = np.array([float(a[1] - a[0]) for a in axes])
+    far = -signed_distance(value < 0, step)
+    band = np.abs(far) < 1.5 * step.max()
+    if band.any():  # the lattice knows the surface only to half a step
+        far -= np.float32(np.median((far - near)[band]))
+    share = np.clip(np.abs(far) / np.float32(step.max()) - 1.5, 0, 1)
+    return near + share * (far - near)
 
 
 def _add_spicule(value: np.ndarray, spec: ShapeSpec, axes: Axes, direction: np.ndarray, length: float, base: float) -> None:

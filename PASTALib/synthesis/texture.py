@@ -106,7 +106,7 @@ def _ground_glass(rng, draw, hu, sd, axes, radius, level, solid, excluded, enhan
     glass = np.float32(rng.uniform(-620, -380)) + np.float32(35) * fields.smooth_noise(rng, axes, 5.0)
     weight = 1 / (1 + np.exp(np.clip(-(sd + depth) / np.float32(1.0), -30, 30)))
     hu += weight * (glass - hu)
-    excluded |= weight > 0.15
+    excluded |= weight > 0.03
 
 
 def _mixed(rng, draw, hu, sd, axes, radius, level, solid, excluded, enhanced) -> None:

@@ -8,6 +8,7 @@ from scipy import ndimage
 from . import fields
 from .draw import LesionDraw
 from .placement import Site
+from .shape import true_distance
 
 RESIDUAL_LUMEN_MM = 2.5
 _SHELL_MM = 7.0
@@ -30,14 +31,13 @@ def wall_distance(draw: LesionDraw, site: Site, parent_sd: np.ndarray, axes) -> 
     profile = np.clip(1 - np.clip(patch, 0, None) ** wall.shoulder, 0, 1) ** (1 / 1.6)
     beyond = np.clip(patch - 1, 0, None) * np.float32(0.5 * wall.length_mm)
     rough = draw.outline.roughness * wall.thickness_mm
-    detail = float(np.clip(0.6 * wall.thickness_mm, 4.0, 10.0))
-    inner_noise = fields.smooth_noise(rng, axes, detail) * np.float32(min(0.16 * wall.thickness_mm + rough, 2.6))
-    outer_noise = fields.smooth_noise(rng, axes, detail) * np.float32(min(0.05 * wall.thickness_mm + (1.0 if draw.ill else 0.2), 1.8))
+    detail = float(np.clip(0.5 * wall.thickness_mm, 4.0, 8.0))
+    inner_noise = fields.smooth_noise(rng, axes, detail) * np.float32(min(0.12 * wall.thickness_mm + 1.4 * rough, 5.5))
+    outer_noise = fields.smooth_noise(rng, axes, detail) * np.float32(min(0.05 * wall.thickness_mm + 0.4 * rough + (0.8 if draw.ill else 0.0), 2.4))
     inner = parent_sd - (np.float32(inward) * profile + inner_noise * profile) + beyond
     outer = -parent_sd - (np.float32(outward) * profile + outer_noise * profile) + beyond
     sd = fields.smooth_max(inner, outer, np.float32(1.2))
-    sd = np.where(around, sd, np.maximum(sd, 4.0)).astype(np.float32)
-    return sd
+    return true_distance(np.where(around, sd, np.maximum(sd, 4.0)).astype(np.float32), axes)
 
 
 def _patch(draw: LesionDraw, site: Site, parent_sd: np.ndarray, axes) -> tuple[np.ndarray, np.ndarray]:

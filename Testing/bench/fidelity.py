@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
 from .cases import all_cases
 from .options import Options
 from .tables import Check, Section, percent, quantile, table
@@ -111,6 +113,13 @@ def _checks(host: str, records) -> list[Check]:
         checks.append(
             Check(f"{host}: checks passed, worst type ({worst})", joint[worst], TARGET_PASSED, 100, "%", count)
         )
+    shifts = {
+        t: quantile([r["figures"].get("edge_offset_mm") for r in accepted if r["lesion"] == t], 0.5) for t in joint
+    }
+    shifts = {t: abs(v) for t, v in shifts.items() if np.isfinite(v)}
+    if shifts:
+        worst = max(shifts, key=shifts.get)
+        checks.append(Check(f"{host}: |edge offset| median, worst type ({worst})", shifts[worst], 0, 0.5, "mm"))
     if first:
         worst = min(first, key=first.get)
         count = sum(r["lesion"] == worst for r in free)

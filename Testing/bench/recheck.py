@@ -14,7 +14,8 @@ from PASTALib.synthesis.measure_tissue import Regions, regions
 from PASTALib.synthesis.measurement import measure
 from PASTALib.synthesis.placement import Site
 from PASTALib.synthesis.priors import load_priors
-from PASTALib.synthesis.scan import PreparedScan, interior_distance
+from PASTALib.synthesis.distance import interior_distance
+from PASTALib.synthesis.scan import PreparedScan
 from PASTALib.synthesis.spec import Measurement, SynthesisResult
 
 MARGIN_MM = 30.0
@@ -50,7 +51,7 @@ def read_back(scan: PreparedScan, result: SynthesisResult) -> Reading:
     written = np.clip(np.rint(result.after), -32768, 32767).astype(np.int16)
     image = paste(host, region, written, result.region)
     label = paste(np.zeros(host.shape, bool), region, result.label, result.region)
-    parent, others = scan.parent_and_others(region, key)
+    parent, others = scan.parent_and_others(region, key, index.mean(0))
     factor = _local_noise(Canvas(scan, Site(index.mean(0)), region, image, parent, others), None)
     reference = result.parameters["reference_tissue"]
     measured = measure(

@@ -127,6 +127,7 @@ def run(options: Options) -> Section:
 def _plot(out: Path, lesion: str, made: list[dict], real: list[dict]) -> Path:
     """Cumulative distributions of every descriptor, generated over real, with the real 25–75 % range shaded."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(13, 8), layout="constrained")
     axes = figure.subplots(3, 4).ravel()
@@ -143,6 +144,7 @@ def _plot(out: Path, lesion: str, made: list[dict], real: list[dict]) -> Path:
         axis.set_title(key.replace("_mm3", " (mm³)").replace("_mm", " (mm)").replace("_", " "), fontsize=10)
         if key.endswith(("_mm", "_mm3")):
             axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter(NullFormatter())
     axes[0].legend(fontsize=8)
     for axis in axes[len(DESCRIPTORS) :]:
         axis.axis("off")

@@ -24,7 +24,12 @@ def texture_figures(scan: PreparedScan, result: SynthesisResult, reading: Readin
     """
     spacing = scan.spacing
     same = result.parameters["reference_tissue"] in SAME_TISSUE
-    core, shell = reading.zones.core, reading.zones.shell
+    shell = reading.zones.shell
+    # only where the lesion's edge has died away: what is left of a step of 800 HU in lung would pass for noise
+    depth = ndimage.distance_transform_edt(reading.label, sampling=spacing)
+    core = reading.zones.core & (depth >= 2.0 * result.parameters["edge_sigma_mm"])
+    if not core.any():
+        core = reading.zones.core
     out: dict = {"same_tissue": same, "core_voxels": int(np.count_nonzero(core))}
     box = _around(core | shell, core, spacing)
     core, shell, image, host = core[box], shell[box], reading.image[box], reading.host[box]

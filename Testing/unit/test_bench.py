@@ -13,8 +13,14 @@ from Testing.bench.recheck import paste
 from Testing.bench.tables import Check, number, percent, quantile, table
 
 
-def _run(tmp_path, *arguments) -> dict:
-    target = tmp_path / "figures.json"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for all sections, so that the phantom is generated once."""
+    return tmp_path_factory.mktemp("bench")
+
+
+def _run(folder, *arguments) -> dict:
+    target = folder / "figures.json"
     common = [
         "--cases",
         "2",
@@ -26,7 +32,7 @@ def _run(tmp_path, *arguments) -> dict:
         "--host",
         "phantom",
         "--out",
-        str(tmp_path),
+        str(folder),
     ]
     assert main([*arguments, *common, "--json", str(target)]) == 0
     return json.loads(target.read_text())["sections"]
@@ -37,8 +43,8 @@ def _figures(section) -> dict:
 
 
 @pytest.mark.slow
-def test_fidelity_and_realism_of_two_cases(tmp_path, capsys):
-    sections = _run(tmp_path, "fidelity", "realism", "--lesion", "liver_cyst")
+def test_fidelity_and_realism_of_two_cases(folder, capsys):
+    sections = _run(folder, "fidelity", "realism", "--lesion", "liver_cyst")
     records = sections["fidelity"]["records"]
     assert [r["sized"] for r in records] == [False, False, True, True]
     assert all(r["attributes"]["size"] for r in records if r["accepted"])
@@ -51,24 +57,24 @@ def test_fidelity_and_realism_of_two_cases(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_shapes_of_two_cases(tmp_path, real_data):
-    section = _run(tmp_path, "shapes", "--lesion", "kidney_cyst")["shapes"]
+def test_shapes_of_two_cases(folder, real_data):
+    section = _run(folder, "shapes", "--lesion", "kidney_cyst")["shapes"]
     assert len(section["kidney_cyst"]["generated"]) == 2
     assert {row["descriptor"] for row in section["kidney_cyst"]["rows"]} >= {"volume_mm3", "sphericity"}
-    assert (tmp_path / "shapes-kidney_cyst.png").stat().st_size > 10_000
+    assert (folder / "shapes-kidney_cyst.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
-def test_speed_on_a_small_scan(tmp_path):
-    figures = _figures(_run(tmp_path, "speed", "--lesion", "liver_tumor")["speed"])
+def test_speed_on_a_small_scan(folder):
+    figures = _figures(_run(folder, "speed", "--lesion", "liver_tumor")["speed"])
     assert 0 < figures["prepare a scan"] < 60
     assert figures["preview after a parameter change, median"] > 0
     assert figures["peak memory of a whole case (1.5 × volume as float32 + 300 MB)"] > 20
 
 
 @pytest.mark.slow
-def test_determinism_of_one_type(tmp_path):
-    assert set(_figures(_run(tmp_path, "determinism", "--lesion", "gallstone")["determinism"]).values()) == {0.0}
+def test_determinism_of_one_type(folder):
+    assert set(_figures(_run(folder, "determinism", "--lesion", "gallstone")["determinism"]).values()) == {0.0}
 
 
 def test_unknown_section_is_refused(tmp_path, capsys):

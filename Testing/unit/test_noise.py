@@ -84,9 +84,6 @@ def test_sampled_noise_has_the_scans_spectrum(measured, spacing, spectrum):
     assert np.abs(np.log(made / truth))[visible].max() <= 0.35
 
 
-@pytest.mark.xfail(
-    strict=True, reason="patches are transformed without a window: their borders leak power into faint high frequencies"
-)
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_sampled_noise_has_the_scans_spectrum_where_it_is_faint(measured, spectrum):
     model, noise = measured(SPACINGS[0], spectrum)

@@ -24,10 +24,6 @@ LOBED = ShapeSpec(
 FACETED = ShapeSpec(
     (9.0, 8.0, 8.0), ROTATION, facets=((np.array([0.0, 0.0, 1.0]), 0.75), (np.array([0.0, 1.0, 0.0]), 0.8))
 )
-NOISE_DEPENDS_ON_LATTICE = (
-    "fields.smooth_noise numbers its random coefficients from the lattice's corner, so a rough outline changes with the "
-    "extent of the lattice it is evaluated on: what fit_to_size fitted is not what is built"
-)
 
 
 def lattice(half_mm, step=0.5):
@@ -88,7 +84,6 @@ def test_fit_to_size_of_smooth_outlines(spec, size):
     assert np.abs(got / size - 1).max() < 0.03
 
 
-@pytest.mark.xfail(strict=True, reason=NOISE_DEPENDS_ON_LATTICE)
 @pytest.mark.parametrize("spec", [ROUGH, LOBED], ids=["rough", "lobed"])
 def test_fit_to_size_of_rough_outlines(spec):
     size = (40.0, 30.0, 24.0)
@@ -108,7 +103,6 @@ def test_natural_size_is_the_bounding_box(spec):
     assert np.abs(middle - centre).max() < 0.6
 
 
-@pytest.mark.xfail(strict=True, reason=NOISE_DEPENDS_ON_LATTICE)
 def test_an_outline_does_not_depend_on_its_lattice():
     wide, narrow = distance(ROUGH, lattice(40, 1.0)), distance(ROUGH, lattice(36, 1.0))
     assert dice(wide[4:-4, 4:-4, 4:-4] < 0, narrow < 0) > 0.999
