@@ -23,6 +23,7 @@ _LARGEST_STEP_MM = 2.6
 _SMALLEST_STEP_MM = 0.35
 _KEEP_SIGMA = 2.5  # low-pass host variation up to this many noise SD is kept, more is structure and is replaced
 _CLIP_SIGMA = 3.5
+LEAST_MARGIN_MM = 3.0  # a lesion may change the image this far from its label, or two sigma of its edge where that is more
 LARGEST_PENETRATION_MM = 8.0  # of an invading lesion into a neighbour
 SAME_TISSUE = ("parenchyma",)  # references whose noise continues inside the lesion
 
@@ -85,7 +86,7 @@ def reach_mm(draw: LesionDraw, site: Site) -> np.ndarray:
 
 def make_canvas(scan: PreparedScan, draw: LesionDraw, site: Site) -> Canvas:
     """The region around ``site`` that is large enough to build and measure ``draw``."""
-    margin = measuring_margin_mm(draw.reference) + 1.0
+    margin = max(measuring_margin_mm(draw.reference), edge_sigma(scan, draw) * fields.EDGE_CUT + 2 * scan.spacing.max()) + 1.0
     reach = reach_mm(draw, site)
     canvas = _cut(scan, draw, site, (-reach, reach), margin)
     if draw.kind != "wall":
@@ -381,6 +382,9 @@ def _weights(canvas: Canvas, draw: LesionDraw, axes, sd: np.ndarray, sigma: floa
     if not inside.any():
         inside = occupancy >= occupancy.max() - 1e-6
     label[inner] = inside
+    # nothing changes farther from the label than its edge reaches: spicules and crumbs too thin to be labelled end there
+    reach = max(LEAST_MARGIN_MM, sigma * fields.EDGE_CUT) + 0.5 * float(np.linalg.norm(spacing))
+    weight[inner] *= np.clip(reach + signed_distance(inside, spacing), 0, 1)
     return weight, label, inner
 
 

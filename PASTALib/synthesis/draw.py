@@ -351,7 +351,7 @@ def _outline(rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray,
     spicules, extra = (), ()
     if spiculated and radius > 4:
         count = int(rng.integers(7, 15))
-        spicules = tuple((d, float(rng.uniform(3, 4.5 + 0.2 * radius)), float(rng.uniform(0.9, 1.5))) for d in random_directions(rng, count))
+        spicules = tuple((d, float(rng.uniform(3, 4.5 + 0.2 * radius)), float(rng.uniform(1.1, 1.7))) for d in random_directions(rng, count))
     if satellites and shape == IRREGULAR and radius > 5:
         directions = random_directions(rng, int(rng.integers(1, 4)))
         extra = tuple((d * radius * float(rng.uniform(1.5, 1.9)), float(rng.uniform(0.12, 0.25)) * radius) for d in directions)

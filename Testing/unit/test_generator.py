@@ -71,7 +71,7 @@ def check_case(scan, result) -> None:
     assert report.value("enhancement") == scan.phase
     used = np.argwhere(result.label)
     extent = (used.max(0) - used.min(0) + 1) * scan.spacing
-    np.testing.assert_allclose(measured.size_zxy_mm, extent[[0, 2, 1]], rtol=1e-6)
+    np.testing.assert_allclose(measured.size_zxy_mm, extent[list(scan.patient_axes)], rtol=1e-6)
 
     index = used.mean(0) + [s.start for s in result.region]
     np.testing.assert_allclose(
