@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from .. import taxonomy
 from . import fields, texture
-from .distance import signed_distance
+from .distance import exterior_distance, signed_distance
 from .draw import ISO_LIMIT_HU, LesionDraw, clear_of_dead_zone
 from .measure_tissue import measuring_margin_mm, reference_level, regions
 from .noise import in_plane_slope
@@ -147,7 +147,9 @@ def build(canvas: Canvas, draw: LesionDraw) -> Built:
     scan = canvas.scan
     sigma = edge_sigma(scan, draw)
     axes = _lattice(canvas, draw, sigma)
-    free = _outline(canvas, draw, axes)
+    # outlines are kept: a change of density, texture or edge does not touch them
+    shaped = ("outline", id(draw.outline), draw.wall, draw.ill, draw.seed)
+    free = _cached(canvas, shaped, axes, lambda: (_outline(canvas, draw, axes), draw.outline))[0]
     sd, survived = _clip(canvas, draw, axes, free)
     weight, label, inner = _weights(canvas, draw, axes, sd, sigma)
     thin = _thinning(canvas)
@@ -194,9 +196,9 @@ def _shift(values, weight, reference: float, level: float, draw: LesionDraw) -> 
     return float(np.clip(np.sign(off) * max(abs(off) - allowed, 0.0) / share, -40, 40))
 
 
-def _lattice(canvas: Canvas, draw: LesionDraw, sigma: float, points: int = 52):
+def _lattice(canvas: Canvas, draw: LesionDraw, sigma: float, points: int = 46):
     """Coordinates (mm from the site) of the working lattice along z, y, x: about ``points`` along the longest."""
-    pad = sigma * fields.EDGE_CUT + 1.0
+    pad = np.ceil(2 * sigma * fields.EDGE_CUT) / 2 + 1.0  # in steps, so that small changes of the edge keep the lattice
     if draw.kind == "wall" and canvas.extent is not None:
         low, high = canvas.extent
     else:
@@ -223,7 +225,7 @@ def _sample(canvas: Canvas, array: np.ndarray, axes) -> np.ndarray:
     return fields.separable(array[inner].astype(np.float32), matrices)
 
 
-def _cached(canvas: Canvas, name: str, axes, make):
+def _cached(canvas: Canvas, name, axes, make):
     """Value of ``make()`` kept on the canvas for the same lattice."""
     key = (name, tuple((len(a), float(a[0]), float(a[-1])) for a in axes))
     if key not in canvas.cache:
@@ -384,7 +386,7 @@ def _weights(canvas: Canvas, draw: LesionDraw, axes, sd: np.ndarray, sigma: floa
     label[inner] = inside
     # nothing changes farther from the label than its edge reaches: spicules and crumbs too thin to be labelled end there
     reach = max(LEAST_MARGIN_MM, sigma * fields.EDGE_CUT) + 0.5 * float(np.linalg.norm(spacing))
-    weight[inner] *= np.clip(reach + signed_distance(inside, spacing), 0, 1)
+    weight[inner] *= np.clip(reach - exterior_distance(inside, spacing), 0, 1)
     return weight, label, inner
 
 

@@ -27,6 +27,14 @@ def interior_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     return np.where(mask, _to_border(~mask, spacing) - half, 0).astype(np.float32)
 
 
+def exterior_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Distance (mm, float32) of every voxel outside ``mask`` to its surface, 0 inside; 1000 everywhere for an empty mask."""
+    if not mask.any():
+        return np.full(mask.shape, FAR_MM, np.float32)
+    half = np.float32(0.5 * float(np.min(spacing)))
+    return np.maximum(_to_border(mask, spacing) - half, 0).astype(np.float32, copy=False)
+
+
 def signed_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Signed distance (mm, float32) to the surface of ``mask``, positive inside; ±1000 where the mask is full or empty."""
     if not mask.any():

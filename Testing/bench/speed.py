@@ -113,7 +113,7 @@ def _summary(times) -> tuple[float, float, float]:
 
 
 def _preview(scan, changes: int = 40) -> list[tuple[float, float]]:
-    """(wall, CPU) seconds of rebuilding a 24 mm liver tumor on its canvas after changes of density, edge and texture."""
+    """(wall, CPU) seconds of rebuilding a 24 mm liver tumor on its canvas after changes of density, edge, texture and size."""
     if lacks(scan, "liver_tumor"):
         return []
     found = direct(
@@ -130,7 +130,8 @@ def _preview(scan, changes: int = 40) -> list[tuple[float, float]]:
             {"density_hu": float(rng.uniform(-60, 60)), "density_kind": "delta"},
             {"edge_factor": float(rng.uniform(1.0, 3.2))},
             {"components": ("mottled",) if number % 2 else (), "texture_sd_hu": float(rng.uniform(15, 30))},
-        )[number % 3]
+            {"outline": replace(draw.outline, scale=tuple(rng.uniform(0.85, 1.1, 3)))},
+        )[number % 4]
         draw = replace(draw, **change)
         times.append(_timed(partial(build, canvas, draw))[1:])
     return times
