@@ -681,7 +681,7 @@ def organ_id_of(organ_key: str, location_detail: str = "") -> int:
 
 def _detail_of_id(organ_id: int) -> str:
     """Readable structure name of an id whose organ has several: 3 -> "Left kidney"; empty for single structures."""
-    from .organ_classes import place_name
+    from .anatomy.organ_classes import place_name
 
     name = ORGAN_IDS[organ_id]
     return "" if len(_ORGAN_OF_CLASS[name].classes) == 1 else place_name(name)

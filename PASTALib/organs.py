@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import organ_classes as classes
 from . import taxonomy
+from .anatomy import organ_classes as classes
+from .anatomy.organ_checks import check_organs, location_detail, require_grid
+from .anatomy.organ_map import OrganMap, apply_table, present_values, voxel_volume_ml
 from .errors import InputError
-from .organ_checks import check_organs, location_detail, require_grid
-from .organ_map import OrganMap, apply_table, present_values, voxel_volume_ml
 from .volume import Volume, read_volume, same_grid, write_volume
 
 __all__ = [

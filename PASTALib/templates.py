@@ -9,9 +9,9 @@ import numpy as np
 from scipy import ndimage
 
 from . import taxonomy
+from .anatomy.organ_map import OrganMap, voxel_volume_ml
+from .anatomy.report_text import organ_mention
 from .errors import InputError
-from .organ_map import OrganMap, voxel_volume_ml
-from .report_text import organ_mention
 from .volume import Volume, same_grid
 
 CHEST = "Chest CT"

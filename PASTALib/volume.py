@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import resample, volume_io
 from .errors import InputError
+from .imageio import files, resample
 
 CANONICAL_RAS_SIGNS = (-1, -1, 1)  # canonical i, j, k run to Left, Posterior, Superior
 
@@ -70,7 +70,7 @@ def read_volume(path: str | os.PathLike, kind: str = "ct", series_uid: str | Non
 
     Raises InputError (one line naming the file) for anything that is no 3D scalar CT or label map on a regular, unsheared grid.
     """
-    return Volume(*volume_io.read_image(Path(path), kind, series_uid))
+    return Volume(*files.read_image(Path(path), kind, series_uid))
 
 
 def write_volume(volume: Volume, path: str | os.PathLike) -> None:
@@ -81,7 +81,7 @@ def write_volume(volume: Volume, path: str | os.PathLike) -> None:
 
     Raises InputError for an unknown extension, a missing folder, a sheared or implausible affine, or a full disk.
     """
-    volume_io.write_image(volume.array, np.asarray(volume.affine, float), Path(path))
+    files.write_image(volume.array, np.asarray(volume.affine, float), Path(path))
 
 
 def same_grid(a: Volume, b: Volume, tolerance_mm: float = 0.01) -> str | None:
@@ -157,8 +157,8 @@ def from_canonical(
 
 
 def _sample(array: np.ndarray, positions: tuple[np.ndarray, ...], kind: str) -> np.ndarray:
-    if kind not in volume_io.KINDS:
-        raise ValueError(f"kind is {kind!r}; wanted one of {', '.join(volume_io.KINDS)}")
+    if kind not in files.KINDS:
+        raise ValueError(f"kind is {kind!r}; wanted one of {', '.join(files.KINDS)}")
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
     return (resample.labels if kind == "labels" else resample.linear)(array, positions)

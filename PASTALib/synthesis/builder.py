@@ -23,7 +23,9 @@ _LARGEST_STEP_MM = 2.6
 _SMALLEST_STEP_MM = 0.35
 _KEEP_SIGMA = 2.5  # low-pass host variation up to this many noise SD is kept, more is structure and is replaced
 _CLIP_SIGMA = 3.5
-LEAST_MARGIN_MM = 3.0  # a lesion may change the image this far from its label, or two sigma of its edge where that is more
+LEAST_MARGIN_MM = (
+    3.0  # a lesion may change the image this far from its label, or two sigma of its edge where that is more
+)
 LARGEST_PENETRATION_MM = 8.0  # of an invading lesion into a neighbour
 SAME_TISSUE = ("parenchyma",)  # references whose noise continues inside the lesion
 
@@ -86,7 +88,10 @@ def reach_mm(draw: LesionDraw, site: Site) -> np.ndarray:
 
 def make_canvas(scan: PreparedScan, draw: LesionDraw, site: Site) -> Canvas:
     """The region around ``site`` that is large enough to build and measure ``draw``."""
-    margin = max(measuring_margin_mm(draw.reference), edge_sigma(scan, draw) * fields.EDGE_CUT + 2 * scan.spacing.max()) + 1.0
+    margin = (
+        max(measuring_margin_mm(draw.reference), edge_sigma(scan, draw) * fields.EDGE_CUT + 2 * scan.spacing.max())
+        + 1.0
+    )
     reach = reach_mm(draw, site)
     canvas = _cut(scan, draw, site, (-reach, reach), margin)
     if draw.kind != "wall":
@@ -204,7 +209,9 @@ def _lattice(canvas: Canvas, draw: LesionDraw, sigma: float, points: int = 46):
     else:
         high = reach_mm(draw, canvas.site)
         low = -high
-    step = float(np.clip(((high - low).max() + 2 * pad) / points, _SMALLEST_STEP_MM, _LARGEST_STEP_MM if points > 40 else np.inf))
+    step = float(
+        np.clip(((high - low).max() + 2 * pad) / points, _SMALLEST_STEP_MM, _LARGEST_STEP_MM if points > 40 else np.inf)
+    )
     axes = []
     for axis in range(3):
         grid = canvas.axis_mm(axis)
@@ -309,7 +316,9 @@ def _room(canvas: Canvas, draw: LesionDraw, axes) -> np.ndarray | None:
     elif draw.kind == "polyp" and draw.lesion not in BULGING and not draw.close:
         outward = -0.5
     if draw.close:
-        room = _others_distance(canvas, axes, include_air=False) + np.float32(np.clip(0.25 * draw.radius_mm, 2.5, LARGEST_PENETRATION_MM))
+        room = _others_distance(canvas, axes, include_air=False) + np.float32(
+            np.clip(0.25 * draw.radius_mm, 2.5, LARGEST_PENETRATION_MM)
+        )
         if taxonomy.lesion(draw.lesion).organ != "lung":
             room = np.minimum(room, _others_distance_air(canvas, axes))
     else:
@@ -395,7 +404,13 @@ def _zones(canvas: Canvas, draw: LesionDraw, label: np.ndarray, sigma: float, th
     wide = fields.EDGE_WIDTH_PER_SIGMA * sigma if draw.ill else 0.0
     spacing = canvas.scan.spacing * [s.step or 1 for s in thin]
     return regions(
-        label[thin], canvas.parent[thin], canvas.others[thin], spacing, draw.reference, canvas.host[thin], edge_width_mm=wide
+        label[thin],
+        canvas.parent[thin],
+        canvas.others[thin],
+        spacing,
+        draw.reference,
+        canvas.host[thin],
+        edge_width_mm=wide,
     )
 
 
@@ -472,4 +487,3 @@ def _allowed_outside(canvas: Canvas, draw: LesionDraw) -> np.ndarray | None:
     if draw.exophytic is not None or draw.lesion in BULGING or draw.kind in ("wall", "polyp", "kidney_stone"):
         return (canvas.others == 0) & ~canvas.parent
     return None
-

@@ -16,9 +16,15 @@ HYPO, ISO, HYPER = "Hypodense", "Isodense", "Hyperdense"
 HOMOGENEOUS, HETEROGENEOUS = "Homogeneous", "Heterogeneous"
 WELL, ILL = "Well-defined margin", "Ill-defined margin"
 APART, CLOSE = attributes.options("invasion")
-DEAD_ZONE_HU = (8.0, 18.0)  # differences between these would be neither isodense nor clearly not: they are drawn to the nearer end
+DEAD_ZONE_HU = (
+    8.0,
+    18.0,
+)  # differences between these would be neither isodense nor clearly not: they are drawn to the nearer end
 ISO_LIMIT_HU = 10.0
-OUTWARD_SHARE = {"colorectal_cancer": (0.25, 0.45), "esophageal_cancer": (0.2, 0.4)}  # of a thickened wall beyond the old outer surface
+OUTWARD_SHARE = {
+    "colorectal_cancer": (0.25, 0.45),
+    "esophageal_cancer": (0.2, 0.4),
+}  # of a thickened wall beyond the old outer surface
 NOISE_SHARE = 0.68  # of an irregular outline's roughness that surface noise gives; lobes give the rest
 STONES = ("gallstone", "kidney_stone")
 CYSTS = ("liver_cyst", "pancreas_cyst", "kidney_cyst")
@@ -93,11 +99,15 @@ def check_request(request, phase: str | None = None) -> dict[str, str]:
     result = {}
     for key, text in request.attributes.items():
         if key not in allowed:
-            raise InputError(f"attribute {key!r} cannot be set; choose from {', '.join(allowed)} (size and place have their own options)")
+            raise InputError(
+                f"attribute {key!r} cannot be set; choose from {', '.join(allowed)} (size and place have their own options)"
+            )
         option = attributes.parse(key, text)
         if option not in allowed[key]:
             name = taxonomy.lesion(request.lesion).name.lower()
-            raise InputError(f"a {name} cannot have {key} {option!r}; possible: {', '.join(repr(o) for o in allowed[key])}")
+            raise InputError(
+                f"a {name} cannot have {key} {option!r}; possible: {', '.join(repr(o) for o in allowed[key])}"
+            )
         result[key] = option
     if request.density_delta_hu is not None and "density" in result:
         raise InputError("give either a density option or a difference in HU, not both")
@@ -110,12 +120,19 @@ def check_request(request, phase: str | None = None) -> dict[str, str]:
         if len(request.size_mm) != 3 or not all(np.isfinite(s) and 1.0 <= s <= 250.0 for s in request.size_mm):
             raise InputError(f"size {request.size_mm} is not usable; give three extents Z×X×Y between 1 and 250 mm")
         if result.get("shape") == PUNCTATE and max(request.size_mm) > 10:
-            raise InputError(f"{PUNCTATE!r} means at most 10 mm, but the size asked for is {max(request.size_mm):g} mm; choose another shape or size")
+            raise InputError(
+                f"{PUNCTATE!r} means at most 10 mm, but the size asked for is {max(request.size_mm):g} mm; choose another shape or size"
+            )
     return result
 
 
 def draw_lesion(
-    rng: np.random.Generator, request, scan, capacity_mm: float, size_rng: np.random.Generator | None = None, crowded: bool = False
+    rng: np.random.Generator,
+    request,
+    scan,
+    capacity_mm: float,
+    size_rng: np.random.Generator | None = None,
+    crowded: bool = False,
 ) -> LesionDraw:
     """Draw everything that ``request`` leaves open.
 
@@ -131,16 +148,35 @@ def draw_lesion(
     components, part, heterogeneity = _appearance(rng, priors, request, wanted, scan, shape, major)
     density_kind, density_hu, density_option = _density(rng, priors, request, wanted, scan, part, shape)
     ill_width = 2.9 * scan.edge_width_mm
-    ill = wanted["surface"] == ILL if "surface" in wanted else bool(rng.random() < priors.ill_defined.at(major) and float(min(size)) > 1.15 * ill_width)
+    ill = (
+        wanted["surface"] == ILL
+        if "surface" in wanted
+        else bool(rng.random() < priors.ill_defined.at(major) and float(min(size)) > 1.15 * ill_width)
+    )
     roomy = float(min(size)) > 5 * float(scan.spacing.max())  # invasion of a few voxels could not be told
-    close = wanted["invasion"] == CLOSE if "invasion" in wanted else bool((rng.random() < priors.close.at(major) or (crowded and taxonomy.lesion(request.lesion).malignant)) and roomy)
+    close = (
+        wanted["invasion"] == CLOSE
+        if "invasion" in wanted
+        else bool(
+            (rng.random() < priors.close.at(major) or (crowded and taxonomy.lesion(request.lesion).malignant)) and roomy
+        )
+    )
     exophytic = None
     if priors.exophytic is not None:
         exophytic = priors.exophytic.sample(rng)
     if shape == IRREGULAR and "shape" not in wanted and float(size[0]) < 6 * float(scan.spacing.max()):
         shape = ROUND  # too few voxels to show an irregular outline
         size = np.array([size[0], max(size[1], 0.82 * size[0]), max(size[2], 0.74 * size[0])])
-    outline = _outline(rng, priors, request.lesion, shape, size, scan.spacing, spiculated=bool(rng.random() < priors.spiculation.at(major)), satellites=bool(rng.random() < priors.satellites))
+    outline = _outline(
+        rng,
+        priors,
+        request.lesion,
+        shape,
+        size,
+        scan.spacing,
+        spiculated=bool(rng.random() < priors.spiculation.at(major)),
+        satellites=bool(rng.random() < priors.satellites),
+    )
     if request.size_mm is not None:
         along = np.empty(3)
         along[list(scan.patient_axes)] = request.size_mm
@@ -229,7 +265,11 @@ def _shape_for(rng, priors: TypePriors, major: float) -> str:
 def _appearance(rng, priors: TypePriors, request, wanted, scan, shape: str, major: float):
     """Heterogeneity components, the density part and the heterogeneity option aimed at."""
     part = _density_part(rng, priors, request, wanted, scan, shape)
-    heterogeneous = wanted.get("heterogeneity") == HETEROGENEOUS if "heterogeneity" in wanted else bool(rng.random() < priors.heterogeneous.at(major))
+    heterogeneous = (
+        wanted.get("heterogeneity") == HETEROGENEOUS
+        if "heterogeneity" in wanted
+        else bool(rng.random() < priors.heterogeneous.at(major))
+    )
     forced = part.component
     if forced and "heterogeneity" not in wanted:
         heterogeneous = True
@@ -313,7 +353,9 @@ def clear_of_dead_zone(delta: float, label: str | None) -> float:
     return float(np.copysign(low if to_iso else high, delta))
 
 
-def _outline(rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray, spacing, spiculated: bool, satellites: bool) -> ShapeSpec:
+def _outline(
+    rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray, spacing, spiculated: bool, satellites: bool
+) -> ShapeSpec:
     """Outline with own-axis extents ``size`` (mm) at a random orientation, rough enough (or smooth enough) to be what it is called."""
     rotation = random_rotation(rng)
     exponent = float(rng.uniform(2.0, 2.4))
@@ -321,7 +363,8 @@ def _outline(rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray,
     irregular = shape in (IRREGULAR, WALL)
     rough = NOISE_SHARE * priors.roughness.sample(rng) if irregular else min(priors.roughness_round.sample(rng), 0.08)
     lobes = tuple(
-        (d, float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.45, 0.65))) for d in random_directions(rng, int(rng.integers(0, 3)))
+        (d, float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.45, 0.65)))
+        for d in random_directions(rng, int(rng.integers(0, 3)))
     )
     facets = tuple((d, float(rng.uniform(0.72, 0.9))) for d in random_directions(rng, int(rng.integers(3, 7))))
     spec = ShapeSpec(
@@ -351,10 +394,15 @@ def _outline(rng, priors: TypePriors, lesion: str, shape: str, size: np.ndarray,
     spicules, extra = (), ()
     if spiculated and radius > 4:
         count = int(rng.integers(7, 15))
-        spicules = tuple((d, float(rng.uniform(3, 4.5 + 0.2 * radius)), float(rng.uniform(1.1, 1.7))) for d in random_directions(rng, count))
+        spicules = tuple(
+            (d, float(rng.uniform(3, 4.5 + 0.2 * radius)), float(rng.uniform(1.1, 1.7)))
+            for d in random_directions(rng, count)
+        )
     if satellites and shape == IRREGULAR and radius > 5:
         directions = random_directions(rng, int(rng.integers(1, 4)))
-        extra = tuple((d * radius * float(rng.uniform(1.5, 1.9)), float(rng.uniform(0.12, 0.25)) * radius) for d in directions)
+        extra = tuple(
+            (d * radius * float(rng.uniform(1.5, 1.9)), float(rng.uniform(0.12, 0.25)) * radius) for d in directions
+        )
     return replace(spec, spicules=spicules, satellites=extra)
 
 
@@ -377,4 +425,10 @@ def _wall(rng, priors: TypePriors, request, major: float) -> WallSpec:
         length = float(max(request.size_mm))
         thickness = min(thickness, 0.45 * length)
     thickness = min(thickness, 0.6 * length)
-    return WallSpec(float(thickness), float(length), float(arc), float(rng.uniform(*OUTWARD_SHARE.get(priors.lesion, (0.1, 0.3)))), float(rng.uniform(2.0, 5.0)))
+    return WallSpec(
+        float(thickness),
+        float(length),
+        float(arc),
+        float(rng.uniform(*OUTWARD_SHARE.get(priors.lesion, (0.1, 0.3)))),
+        float(rng.uniform(2.0, 5.0)),
+    )

@@ -26,7 +26,11 @@ def separable(field: np.ndarray, matrices: tuple[np.ndarray, np.ndarray, np.ndar
 
 def linear_matrix(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Matrix ``(len(target), len(source))`` of linear interpolation between uniformly spaced mm coordinates."""
-    position = np.clip((target - source[0]) / (source[1] - source[0]), 0, len(source) - 1) if len(source) > 1 else np.zeros(len(target))
+    position = (
+        np.clip((target - source[0]) / (source[1] - source[0]), 0, len(source) - 1)
+        if len(source) > 1
+        else np.zeros(len(target))
+    )
     low = np.minimum(position.astype(int), max(len(source) - 2, 0))
     fraction = (position - low).astype(np.float32)
     matrix = np.zeros((len(target), len(source)), np.float32)
@@ -39,7 +43,9 @@ def linear_matrix(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def _knots(knot_mm: float, phase: float, target: np.ndarray) -> np.ndarray:
     """Numbers of the knots that reach the coordinates ``target`` (mm)."""
-    return np.arange(int(np.floor(target.min() / knot_mm + phase)) - 1, int(np.ceil(target.max() / knot_mm + phase)) + 2)
+    return np.arange(
+        int(np.floor(target.min() / knot_mm + phase)) - 1, int(np.ceil(target.max() / knot_mm + phase)) + 2
+    )
 
 
 def bspline_matrix(knot_mm: float, phase: float, target: np.ndarray) -> np.ndarray:
@@ -58,7 +64,9 @@ def _spline_gain() -> float:
     return float(np.sqrt((basis**2).sum(1).mean()))
 
 
-def smooth_noise(rng: np.random.Generator, axes: tuple[np.ndarray, np.ndarray, np.ndarray], length_mm: float) -> np.ndarray:
+def smooth_noise(
+    rng: np.random.Generator, axes: tuple[np.ndarray, np.ndarray, np.ndarray], length_mm: float
+) -> np.ndarray:
     """Band-limited Gaussian noise of unit SD on the lattice ``axes`` (mm), detail about ``length_mm``; shape of the lattice.
 
     The field belongs to the coordinates, not to the lattice: the same ``rng`` state gives the same field on any lattice.

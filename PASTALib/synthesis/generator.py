@@ -9,7 +9,7 @@ import numpy as np
 from .. import taxonomy
 from ..attributes import StructuredReport
 from ..errors import InputError
-from ..organ_checks import location_detail
+from ..organs import location_detail
 from .builder import Built, Canvas, build, make_canvas, push_away
 from .draw import APART, CYSTS, HETEROGENEOUS, STONES, WELL, LesionDraw, allowed_options, check_request, draw_lesion
 from .measurement import measure
@@ -44,7 +44,9 @@ def synthesise(scan: PreparedScan, request: LesionRequest, progress=None) -> Syn
     capacity = capacity_mm(scan, request.lesion)
     _check_size(scan, request, capacity)
     if not 0 <= request.mass_effect_mm <= LARGEST_MASS_EFFECT_MM:
-        raise InputError(f"mass effect of {request.mass_effect_mm:g} mm is not usable; give 0 (none) to {LARGEST_MASS_EFFECT_MM:g} mm")
+        raise InputError(
+            f"mass effect of {request.mass_effect_mm:g} mm is not usable; give 0 (none) to {LARGEST_MASS_EFFECT_MM:g} mm"
+        )
     log: list[str] = []
     best: tuple[int, SynthesisResult] | None = None
     crowded = False
@@ -52,7 +54,9 @@ def synthesise(scan: PreparedScan, request: LesionRequest, progress=None) -> Syn
         if progress:
             progress((number - 1) / request.max_tries, f"try {number}")
         rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, number])
-        same = number <= SAME_SIZE_TRIES  # these keep size and shape; after them a scan with little room gets smaller draws
+        same = (
+            number <= SAME_SIZE_TRIES
+        )  # these keep size and shape; after them a scan with little room gets smaller draws
         size_rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, 0 if same else number])
         shrink = 1.0 if same else 0.85 ** (number - SAME_SIZE_TRIES)
         try:
@@ -69,7 +73,9 @@ def synthesise(scan: PreparedScan, request: LesionRequest, progress=None) -> Syn
         if best is None or len(faults) < best[0]:
             best = (len(faults), result)
     if best is None:
-        raise InputError(f"no place for this {taxonomy.lesion(request.lesion).name.lower()} after {request.max_tries} tries ({_last(log)}); ask for a smaller size, another place or another scan")
+        raise InputError(
+            f"no place for this {taxonomy.lesion(request.lesion).name.lower()} after {request.max_tries} tries ({_last(log)}); ask for a smaller size, another place or another scan"
+        )
     result = best[1]
     result.accepted = False
     result.log = log
@@ -87,7 +93,9 @@ def _check_size(scan: PreparedScan, request: LesionRequest, capacity: float) -> 
     if mean > 1.25 * capacity:
         organ = taxonomy.organ(taxonomy.lesion(request.lesion).organ).name.lower()
         size = "×".join(f"{s:g}" for s in request.size_mm)
-        raise InputError(f"a lesion of {size} mm is too big for this {organ}, which has room for about {capacity:.0f} mm; ask for a smaller size")
+        raise InputError(
+            f"a lesion of {size} mm is too big for this {organ}, which has room for about {capacity:.0f} mm; ask for a smaller size"
+        )
 
 
 def _one_try(scan, request, wanted, rng, draw: LesionDraw, number) -> tuple[SynthesisResult, list[str]]:
@@ -203,12 +211,19 @@ def _faults(canvas, draw, built, measured: Measurement, request, wanted) -> list
     level, (low, high) = measured.figures.get("lesion_hu", built.level_hu), draw.hu_limits
     resolved = draw.radius_mm > 2.2 * float(canvas.scan.spacing.max())
     if resolved and draw.lesion not in STONES and not low - HU_SLACK <= level <= high + HU_SLACK:
-        faults.append(f"its {level:.0f} HU are outside the {low:.0f} to {high:.0f} HU of this type (partial volume with what is around it)")
+        faults.append(
+            f"its {level:.0f} HU are outside the {low:.0f} to {high:.0f} HU of this type (partial volume with what is around it)"
+        )
     if not taxonomy.lesion(draw.lesion).malignant and measured.figures.get("overlap_voxels", 0) > 0:
         faults.append("a benign lesion touches another organ")
     if request.size_mm is not None and draw.kind != "wall" and built.survived > 0.985:
         got = np.array(measured.size_zxy_mm)
-        tolerance = np.maximum(canvas.scan.spacing[list(canvas.scan.patient_axes)], SIZE_TOLERANCE * np.asarray(request.size_mm)) + 1e-6
+        tolerance = (
+            np.maximum(
+                canvas.scan.spacing[list(canvas.scan.patient_axes)], SIZE_TOLERANCE * np.asarray(request.size_mm)
+            )
+            + 1e-6
+        )
         if (np.abs(got - request.size_mm) > tolerance).any():
             faults.append(f"size came out as {_mm(got)}, asked for {_mm(request.size_mm)}")
     return faults
@@ -223,7 +238,11 @@ def _result(canvas, draw, built, measured, request, wanted, number) -> Synthesis
     index = np.argwhere(built.label).mean(0) + [s.start for s in canvas.region]
     centre = scan.ct.to_ras(index)
     organ_key = taxonomy.lesion(draw.lesion).organ
-    targets: dict = {"enhancement": scan.phase, **draw.options, "size": request.size_mm or tuple(draw.size_zyx_mm[i] for i in scan.patient_axes)}
+    targets: dict = {
+        "enhancement": scan.phase,
+        **draw.options,
+        "size": request.size_mm or tuple(draw.size_zyx_mm[i] for i in scan.patient_axes),
+    }
     report = StructuredReport.from_measurement(
         draw.lesion,
         measured,

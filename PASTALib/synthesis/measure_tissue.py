@@ -151,13 +151,17 @@ def tissue_level(image: np.ndarray, mask: np.ndarray, clip: float = 2.5) -> tupl
     return float(np.median(values)), int(values.size)
 
 
-def reference_level(image: np.ndarray, shell: np.ndarray, reference: str, organ: str, tissue_hu: dict[str, float]) -> tuple[float, int]:
+def reference_level(
+    image: np.ndarray, shell: np.ndarray, reference: str, organ: str, tissue_hu: dict[str, float]
+) -> tuple[float, int]:
     """HU of the reference tissue here and the voxels behind it; the scan's own level where too few, NaN where none is known.
 
     A wall too thin for the voxels reads like the fluid, fat or gas beside it; then the scan's soft tissue stands in.
     """
     level, count = tissue_level(image, shell)
-    fallback = next((float(tissue_hu[name]) for name in (reference, organ, "soft_tissue") if name in tissue_hu), float("nan"))
+    fallback = next(
+        (float(tissue_hu[name]) for name in (reference, organ, "soft_tissue") if name in tissue_hu), float("nan")
+    )
     if count < MIN_REFERENCE_VOXELS or (reference == "wall" and level < fallback - THIN_WALL_HU):
         return (fallback if np.isfinite(fallback) else level), count
     return level, count

@@ -44,7 +44,9 @@ class NoiseModel:
         return tile[np.ix_(*index)]
 
 
-def measure_noise(ct: np.ndarray, spacing_zyx: np.ndarray, body: tuple[slice, slice, slice], seed: int = 0) -> NoiseModel:
+def measure_noise(
+    ct: np.ndarray, spacing_zyx: np.ndarray, body: tuple[slice, slice, slice], seed: int = 0
+) -> NoiseModel:
     """Measure the noise of a CT ``(z, y, x)`` in HU from its quietest soft-tissue patches inside the box ``body``.
 
     Patches of 22 mm in plane are drawn over the body; those of soft tissue with the lowest variation are taken as homogeneous.
@@ -82,7 +84,10 @@ def measure_noise(ct: np.ndarray, spacing_zyx: np.ndarray, body: tuple[slice, sl
     high_pass = np.stack([p - ndimage.gaussian_filter(p, sigma) for p in patches[:, 0]])
     inner = tuple(slice(min(3, side // 4), -min(3, side // 4)) for _ in range(2))
     high_sd = _robust_sd(high_pass[(slice(None), *inner)])
-    lag = float((patches[:, 0] * patches[:, 1]).mean() / max(np.sqrt((patches[:, 0] ** 2).mean() * (patches[:, 1] ** 2).mean()), 1e-6))
+    lag = float(
+        (patches[:, 0] * patches[:, 1]).mean()
+        / max(np.sqrt((patches[:, 0] ** 2).mean() * (patches[:, 1] ** 2).mean()), 1e-6)
+    )
     tile = _tile(spectrum, side, spacing_zyx, lag, rng)
     return _finish(tile, high_sd, spacing_zyx, len(best), float(np.median([m for _, m, _ in best])))
 
@@ -113,7 +118,9 @@ def _tile(spectrum: np.ndarray, side: int, spacing_zyx: np.ndarray, lag: float, 
     spectrum = np.exp(ndimage.gaussian_filter(np.log(np.maximum(spectrum, 1e-6 * spectrum.max())), 0.6, mode="wrap"))
     wanted = [np.fft.fftfreq(shape[1])[:, None] * side + middle, np.fft.rfftfreq(shape[2])[None, :] * side + middle]
     at = np.stack(np.broadcast_arrays(*wanted))
-    amplitude = np.sqrt(np.maximum(ndimage.map_coordinates(spectrum, at, order=1, mode="grid-wrap"), 0)).astype(np.float32)
+    amplitude = np.sqrt(np.maximum(ndimage.map_coordinates(spectrum, at, order=1, mode="grid-wrap"), 0)).astype(
+        np.float32
+    )
     white = rng.standard_normal(shape, dtype=np.float32)
     noise = np.fft.irfft2(np.fft.rfft2(white) * amplitude, s=shape[1:]).astype(np.float32)
     rho = float(np.clip(lag, 0.0, 0.95))

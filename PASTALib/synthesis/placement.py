@@ -44,7 +44,9 @@ def capacity_mm(scan: PreparedScan, lesion_key: str) -> float:
         return max(1.2 * depth, 3.0)
     if lesion_key == "kidney_stone":
         return 14.0
-    if lesion_key.startswith("kidney"):  # grows out of the kidney, whose rim is thin: one kidney's volume is the measure
+    if lesion_key.startswith(
+        "kidney"
+    ):  # grows out of the kidney, whose rim is thin: one kidney's volume is the measure
         return 1.4 * (0.5 * geometry.volume_mm3 * 6 / np.pi) ** (1 / 3)
     if lesion_key in BULGING:
         return min(2 * depth * 1.6, 1.25 * volume_limit)
@@ -53,7 +55,9 @@ def capacity_mm(scan: PreparedScan, lesion_key: str) -> float:
     return min(2 * depth / 0.72, volume_limit)
 
 
-def find_site(scan: PreparedScan, rng: np.random.Generator, draw: LesionDraw, at_ras=None, prone: bool = False, number: int = 1) -> Site:
+def find_site(
+    scan: PreparedScan, rng: np.random.Generator, draw: LesionDraw, at_ras=None, prone: bool = False, number: int = 1
+) -> Site:
     """A site for ``draw``; with ``at_ras`` the nearest allowed one to that point (RAS mm). Raises NoPlace when nothing fits.
 
     ``number`` counts the tries: when nearer sites turned out too tight, later tries look farther from the point.
@@ -64,12 +68,16 @@ def find_site(scan: PreparedScan, rng: np.random.Generator, draw: LesionDraw, at
     if at_ras is not None:
         click = scan.ct.to_index(np.asarray(at_ras, float))
         if (click < -0.5).any() or (click > np.array(scan.ct.array.shape) - 0.5).any():
-            raise InputError(f"the point {tuple(float(c) for c in at_ras)} (RAS mm) lies outside the scan; choose one inside it")
+            raise InputError(
+                f"the point {tuple(float(c) for c in at_ras)} (RAS mm) lies outside the scan; choose one inside it"
+            )
     if draw.kind == "gallstone":
         return _dependent_site(scan, rng, draw, geometry, click, prone)
     if draw.kind == "kidney_stone":
         return _calyx_site(scan, rng, draw, geometry, click)
-    if draw.kind in ("wall", "polyp") and not (draw.lesion == "gallbladder_cancer" and draw.options["shape"] == "Irregular"):
+    if draw.kind in ("wall", "polyp") and not (
+        draw.lesion == "gallbladder_cancer" and draw.options["shape"] == "Irregular"
+    ):
         return _wall_site(scan, rng, draw, geometry, key, click)
     return _solid_site(scan, rng, draw, geometry, key, click, number)
 
@@ -94,13 +102,37 @@ def _weights(scan: PreparedScan, key: str, geometry: OrganGeometry, points: np.n
 
 # Sub-sites by organ and relative position in the organ's box: x grows to the patient's right, y to anterior, z upwards; m = |x - 0.5|.
 _SITE_RULES = {
-    "lung": {"upper_lobe": lambda x, y, z, m: z > 0.5, "middle_lobe": lambda x, y, z, m: (z > 0.3) & (z < 0.55) & (x > 0.5), "lower_lobe": lambda x, y, z, m: z < 0.5},
+    "lung": {
+        "upper_lobe": lambda x, y, z, m: z > 0.5,
+        "middle_lobe": lambda x, y, z, m: (z > 0.3) & (z < 0.55) & (x > 0.5),
+        "lower_lobe": lambda x, y, z, m: z < 0.5,
+    },
     "liver": {"right_lobe": lambda x, y, z, m: x > 0.45, "left_lobe": lambda x, y, z, m: x <= 0.45},
-    "gallbladder": {"fundus": lambda x, y, z, m: (z < 0.5) | (y > 0.5), "body": lambda x, y, z, m: (z > 0.3) & (z < 0.8), "neck": lambda x, y, z, m: z > 0.7},
-    "pancreas": {"head": lambda x, y, z, m: x > 0.62, "body": lambda x, y, z, m: (x > 0.3) & (x <= 0.62), "tail": lambda x, y, z, m: x <= 0.3},
-    "esophagus": {"upper": lambda x, y, z, m: z > 0.67, "middle": lambda x, y, z, m: (z > 0.33) & (z <= 0.67), "lower": lambda x, y, z, m: z <= 0.33},
-    "stomach": {"cardia": lambda x, y, z, m: z > 0.7, "body": lambda x, y, z, m: (z > 0.35) & (z <= 0.7), "antrum": lambda x, y, z, m: (z <= 0.35) | (x > 0.6)},
-    "colorectum": {"left_and_sigmoid": lambda x, y, z, m: x <= 0.4, "right": lambda x, y, z, m: x > 0.6, "transverse": lambda x, y, z, m: (z > 0.6) & (m < 0.3)},
+    "gallbladder": {
+        "fundus": lambda x, y, z, m: (z < 0.5) | (y > 0.5),
+        "body": lambda x, y, z, m: (z > 0.3) & (z < 0.8),
+        "neck": lambda x, y, z, m: z > 0.7,
+    },
+    "pancreas": {
+        "head": lambda x, y, z, m: x > 0.62,
+        "body": lambda x, y, z, m: (x > 0.3) & (x <= 0.62),
+        "tail": lambda x, y, z, m: x <= 0.3,
+    },
+    "esophagus": {
+        "upper": lambda x, y, z, m: z > 0.67,
+        "middle": lambda x, y, z, m: (z > 0.33) & (z <= 0.67),
+        "lower": lambda x, y, z, m: z <= 0.33,
+    },
+    "stomach": {
+        "cardia": lambda x, y, z, m: z > 0.7,
+        "body": lambda x, y, z, m: (z > 0.35) & (z <= 0.7),
+        "antrum": lambda x, y, z, m: (z <= 0.35) | (x > 0.6),
+    },
+    "colorectum": {
+        "left_and_sigmoid": lambda x, y, z, m: x <= 0.4,
+        "right": lambda x, y, z, m: x > 0.6,
+        "transverse": lambda x, y, z, m: (z > 0.6) & (m < 0.3),
+    },
     "kidney": {
         "upper_pole": lambda x, y, z, m: z > 0.67,
         "middle": lambda x, y, z, m: (z > 0.33) & (z <= 0.67),
@@ -116,7 +148,12 @@ _SITE_RULES = {
         "posterior_wall": lambda x, y, z, m: y < 0.3,
         "dome": lambda x, y, z, m: z > 0.8,
     },
-    "bone": {"vertebral_body": lambda x, y, z, m: m < 0.1, "vertebral_posterior": lambda x, y, z, m: (m < 0.15) & (y < 0.3), "pelvis": lambda x, y, z, m: (z < 0.35) & (m > 0.12), "rib": lambda x, y, z, m: (z > 0.5) & (m > 0.2)},
+    "bone": {
+        "vertebral_body": lambda x, y, z, m: m < 0.1,
+        "vertebral_posterior": lambda x, y, z, m: (m < 0.15) & (y < 0.3),
+        "pelvis": lambda x, y, z, m: (z < 0.35) & (m > 0.12),
+        "rib": lambda x, y, z, m: (z > 0.5) & (m > 0.2),
+    },
 }
 
 
@@ -139,7 +176,11 @@ def _solid_site(scan, rng, draw: LesionDraw, geometry, key, click, number) -> Si
         weight = _weights(scan, key, geometry, points, draw.site)
         if draw.exophytic is None and not draw.close and draw.lesion not in BULGING:
             weight = weight * np.clip(depth[tuple(points.T)] / radius, 0.2, 1.0) ** 2
-        candidates = points[rng.choice(len(points), size=min(48, len(points)), replace=False, p=_normal(weight))] if (weight > 0).sum() >= 48 else points[:48]
+        candidates = (
+            points[rng.choice(len(points), size=min(48, len(points)), replace=False, p=_normal(weight))]
+            if (weight > 0).sum() >= 48
+            else points[:48]
+        )
     index = np.round(_to_scan_index(scan, candidates + geometry.offset)).astype(int)
     penalty = _penalties(scan, draw, key, index)
     if click is not None:
@@ -193,7 +234,9 @@ def _ball(radius_mm: np.ndarray | float, spacing: np.ndarray, limit: int = 700) 
     axes = [np.arange(0, r / s + 1e-6, t) for r, s, t in zip(radius, spacing, step)]
     axes = [np.concatenate([-a[:0:-1], a]) for a in axes]
     z, y, x = np.meshgrid(*axes, indexing="ij")
-    inside = (z * spacing[0] / radius[0]) ** 2 + (y * spacing[1] / radius[1]) ** 2 + (x * spacing[2] / radius[2]) ** 2 <= 1
+    inside = (z * spacing[0] / radius[0]) ** 2 + (y * spacing[1] / radius[1]) ** 2 + (
+        x * spacing[2] / radius[2]
+    ) ** 2 <= 1
     return np.round(np.stack([z[inside], y[inside], x[inside]], axis=1)).astype(int)
 
 
@@ -236,7 +279,11 @@ def _penalties(scan, draw: LesionDraw, key: str, index: np.ndarray) -> np.ndarra
     if key in ("liver", "pancreas"):
         penalty += 2.0 * vessel.mean(1)
     if draw.close:
-        penalty += np.where(outside < 0.06, 1.5, 0.0) + np.where(outside > 0.45, 1.5, 0.0) - 0.5 * np.minimum(other.mean(1), 0.2)
+        penalty += (
+            np.where(outside < 0.06, 1.5, 0.0)
+            + np.where(outside > 0.45, 1.5, 0.0)
+            - 0.5 * np.minimum(other.mean(1), 0.2)
+        )
     else:
         shell_parent, shell_other, _, _ = _look(scan, index, _ball(half + _CLEARANCE_MM, scan.spacing), key)
         bulging = draw.exophytic is not None or draw.lesion in BULGING
@@ -244,7 +291,9 @@ def _penalties(scan, draw: LesionDraw, key: str, index: np.ndarray) -> np.ndarra
             penalty += 12 * other.mean(1) + 4 * shell_other.mean(1)
             penalty += np.where(outside > 0.62, 1.5, 0.0)
         else:
-            penalty += np.where(outside > 0.17, 1.5, 0.4 * outside) + (6 if not_lung and key != "bone" else 1.5) * other.mean(1)
+            penalty += np.where(outside > 0.17, 1.5, 0.4 * outside) + (
+                6 if not_lung and key != "bone" else 1.5
+            ) * other.mean(1)
     penalty += 2.0 * _near_lesions(scan, index, draw.radius_mm)
     return penalty
 
@@ -277,7 +326,9 @@ def _dependent_site(scan, rng, draw: LesionDraw, geometry, click, prone: bool) -
     if click is not None:
         gap = (((index - click) * scan.spacing) ** 2).sum(1)
         start = index[np.where(free, gap, np.inf).argmin()]
-        column = free & ((np.delete((index - start) * scan.spacing, np.abs(down).argmax(), axis=1) ** 2).sum(1) < 3.0**2)
+        column = free & (
+            (np.delete((index - start) * scan.spacing, np.abs(down).argmax(), axis=1) ** 2).sum(1) < 3.0**2
+        )
         free = column if column.any() else free
     lowest = np.quantile(height[free], 0.97) if free.sum() > 30 else height[free].max()
     chosen = np.flatnonzero(free & (height >= lowest - 1e-6))
@@ -299,7 +350,9 @@ def sinus(scan: PreparedScan) -> np.ndarray:
     closed = interior_distance(grown, spacing) > reach
     closed = closed[tuple(slice(p, -p) for p in pad)] | kidney
     depth = interior_distance(closed, spacing)
-    region = tuple(slice(int(o * s), int((o + n) * s), int(s)) for o, n, s in zip(geometry.offset, kidney.shape, scan.stride))
+    region = tuple(
+        slice(int(o * s), int((o + n) * s), int(s)) for o, n, s in zip(geometry.offset, kidney.shape, scan.stride)
+    )
     hu = scan.ct.array[region][tuple(slice(0, n) for n in kidney.shape)]
     hole = closed & ~kidney
     hole = hole[tuple(slice(0, n) for n in hu.shape)] & (hu > -45)

@@ -13,9 +13,9 @@ from ..errors import InputError
 from ..organs import OrganMap
 from ..templates import contrast_phase
 from ..volume import Volume, same_grid
-from .measurement import ScanReference, reference_edge_width
 from .distance import interior_distance
 from .measure_tissue import FAT_HU
+from .measurement import ScanReference, reference_edge_width
 from .noise import NoiseModel, measure_noise
 
 COARSE_MM = 2.0  # organ geometry is kept at about this spacing
@@ -67,7 +67,9 @@ class PreparedScan:
     def patient_axes(self) -> tuple[int, int, int]:
         """The array axes closest to superior-inferior, right-left and anterior-posterior: the order of the paper's size Z×X×Y."""
         along = np.abs(self.axes_ras)
-        best = max(permutations(range(3)), key=lambda order: along[order[0], 2] + along[order[1], 0] + along[order[2], 1])
+        best = max(
+            permutations(range(3)), key=lambda order: along[order[0], 2] + along[order[1], 0] + along[order[2], 1]
+        )
         return tuple(int(a) for a in best)
 
     def toward(self, ras: tuple[float, float, float]) -> np.ndarray:
@@ -102,7 +104,9 @@ class PreparedScan:
         low, high = np.maximum(low, 0), np.minimum(high, self.ct.array.shape)
         return tuple(slice(int(a), int(max(b, a + 1))) for a, b in zip(low, high))
 
-    def parent_and_others(self, region: tuple[slice, slice, slice], organ_key: str, at=None) -> tuple[np.ndarray, np.ndarray]:
+    def parent_and_others(
+        self, region: tuple[slice, slice, slice], organ_key: str, at=None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The organ's mask (bool) and every other labelled thing (uint8) in ``region``.
 
         For bone only the one at the index ``at`` (z, y, x), where the map tells bones apart: a lesion does not cross a joint.
@@ -155,7 +159,9 @@ def prepare_scan(ct: Volume, organs: OrganMap, progress=None) -> PreparedScan:
     """
     difference = same_grid(ct, organs.labels)
     if difference:
-        raise InputError(f"CT and organ map lie on different grids ({difference}); resample the organ map to the CT first")
+        raise InputError(
+            f"CT and organ map lie on different grids ({difference}); resample the organ map to the CT first"
+        )
     tell = progress or (lambda fraction, text: None)
     spacing = ct.spacing_zyx_mm
     stride = np.maximum(1, np.round(COARSE_MM / spacing).astype(int))
@@ -163,7 +169,9 @@ def prepare_scan(ct: Volume, organs: OrganMap, progress=None) -> PreparedScan:
     tell(0.05, "reading organ geometry")
     coarse = organs.labels.array[step]
     if not coarse.any():
-        raise InputError("the organ map is empty; run `pasta organs` or choose a map with at least one of the ten organs")
+        raise InputError(
+            "the organ map is empty; run `pasta organs` or choose a map with at least one of the ten organs"
+        )
     coarse_ct = ct.array[step]
     geometry: dict[str, OrganGeometry] = {}
     tissue: dict[str, float] = {}
@@ -192,13 +200,17 @@ def prepare_scan(ct: Volume, organs: OrganMap, progress=None) -> PreparedScan:
     return PreparedScan(ct, organs, name, reason, noise, width, tissue, stride, geometry)
 
 
-def _organ_geometry(mask: np.ndarray, box: tuple[slice, ...], spacing: np.ndarray, border_is_surface: bool) -> OrganGeometry:
+def _organ_geometry(
+    mask: np.ndarray, box: tuple[slice, ...], spacing: np.ndarray, border_is_surface: bool
+) -> OrganGeometry:
     """Depth below the organ's surface. A solid organ that is cut by the scan's border counts the cut as surface."""
     pad = 1 if border_is_surface else 0
     depth = interior_distance(np.pad(mask, pad), spacing)
     if pad:
         depth = np.ascontiguousarray(depth[1:-1, 1:-1, 1:-1])
-    return OrganGeometry(np.array([s.start for s in box]), depth, float(mask.sum() * np.prod(spacing)), float(depth.max()))
+    return OrganGeometry(
+        np.array([s.start for s in box]), depth, float(mask.sum() * np.prod(spacing)), float(depth.max())
+    )
 
 
 def _deep_median(hu: np.ndarray, depth: np.ndarray) -> float:

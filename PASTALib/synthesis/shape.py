@@ -63,7 +63,10 @@ def _body(spec: ShapeSpec, axes: Axes) -> np.ndarray:
     radius = spec.mean_radius_mm
     rotation = spec.rotation.astype(np.float32)
     # rows of rotation^T: coordinates along the ellipsoid's own axes, in units of the semi-axes
-    own = [(rotation[0, i] * z + rotation[1, i] * y + rotation[2, i] * x) / np.float32(spec.semi_axes_mm[i]) for i in range(3)]
+    own = [
+        (rotation[0, i] * z + rotation[1, i] * y + rotation[2, i] * x) / np.float32(spec.semi_axes_mm[i])
+        for i in range(3)
+    ]
     if spec.exponent == 2.0:
         rho = np.sqrt(own[0] ** 2 + own[1] ** 2 + own[2] ** 2)
     else:
@@ -74,7 +77,9 @@ def _body(spec: ShapeSpec, axes: Axes) -> np.ndarray:
         distance = np.sqrt(sum((o - np.float32(d * offset)) ** 2 for o, d in zip(own, direction)))
         value = fields.smooth_min(value, (distance - np.float32(size)) * np.float32(radius), np.float32(0.25 * radius))
     for direction, offset in spec.facets:
-        plane = (own[0] * direction[0] + own[1] * direction[1] + own[2] * direction[2] - np.float32(offset)) * np.float32(radius)
+        plane = (
+            own[0] * direction[0] + own[1] * direction[1] + own[2] * direction[2] - np.float32(offset)
+        ) * np.float32(radius)
         value = fields.smooth_max(value, plane, np.float32(0.15 * radius))
     if spec.roughness > 0:
         rng = np.random.default_rng(spec.seed)
@@ -159,7 +164,9 @@ def true_distance(value: np.ndarray, axes: Axes) -> np.ndarray:
     return near + share * (far - near)
 
 
-def _add_spicule(value: np.ndarray, spec: ShapeSpec, axes: Axes, direction: np.ndarray, length: float, base: float) -> None:
+def _add_spicule(
+    value: np.ndarray, spec: ShapeSpec, axes: Axes, direction: np.ndarray, length: float, base: float
+) -> None:
     """Union with a thin cone from the surface outwards along ``direction`` (unit, zyx), in place, in its own box only."""
     own = np.abs(spec.rotation.T @ (direction / np.asarray(spec.scale))) / np.asarray(spec.semi_axes_mm)
     start = 1.0 / float(np.sqrt((own**2).sum()))  # radius of the ellipsoid in this direction

@@ -53,7 +53,9 @@ def _smoothed_sd(noise: np.ndarray, where: np.ndarray, axes) -> float:
     weight = ndimage.gaussian_filter(here.astype(np.float32), scale)
     smooth = ndimage.gaussian_filter(np.where(here, part, 0).astype(np.float32), scale)
     found = float((smooth[here] / np.maximum(weight[here], _EPS)).std())
-    return max(found, 0.6 * float(noise.std()), _EPS)  # a small lesion shows little of a coarse texture: do not blow it up
+    return max(
+        found, 0.6 * float(noise.std()), _EPS
+    )  # a small lesion shows little of a coarse texture: do not blow it up
 
 
 def _necrosis(rng, draw, hu, sd, axes, radius, level, solid, excluded, enhanced) -> None:
@@ -107,7 +109,9 @@ def _calcification(rng, draw, hu, sd, axes, radius, level, solid, excluded, enha
 
 def _ground_glass(rng, draw, hu, sd, axes, radius, level, solid, excluded, enhanced) -> None:
     """Part-solid lung tumour: an outer zone of ground glass around the solid core."""
-    depth = rng.uniform(0.22, 0.4) * radius + np.float32(0.12 * radius) * fields.smooth_noise(rng, axes, max(0.7 * radius, 3.0))
+    depth = rng.uniform(0.22, 0.4) * radius + np.float32(0.12 * radius) * fields.smooth_noise(
+        rng, axes, max(0.7 * radius, 3.0)
+    )
     glass = np.float32(rng.uniform(-620, -380)) + np.float32(35) * fields.smooth_noise(rng, axes, 5.0)
     weight = 1 / (1 + np.exp(np.clip(-(sd + depth) / np.float32(1.0), -30, 30)))
     hu += weight * (glass - hu)

@@ -33,7 +33,9 @@ def wall_distance(draw: LesionDraw, site: Site, parent_sd: np.ndarray, axes) -> 
     rough = draw.outline.roughness * wall.thickness_mm
     detail = float(np.clip(0.5 * wall.thickness_mm, 4.0, 8.0))
     inner_noise = fields.smooth_noise(rng, axes, detail) * np.float32(min(0.12 * wall.thickness_mm + 1.4 * rough, 5.5))
-    outer_noise = fields.smooth_noise(rng, axes, detail) * np.float32(min(0.05 * wall.thickness_mm + 0.4 * rough + (0.8 if draw.ill else 0.0), 2.4))
+    outer_noise = fields.smooth_noise(rng, axes, detail) * np.float32(
+        min(0.05 * wall.thickness_mm + 0.4 * rough + (0.8 if draw.ill else 0.0), 2.4)
+    )
     inner = parent_sd - (np.float32(inward) * profile + inner_noise * profile) + beyond
     outer = -parent_sd - (np.float32(outward) * profile + outer_noise * profile) + beyond
     sd = fields.smooth_max(inner, outer, np.float32(1.2))

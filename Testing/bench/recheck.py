@@ -9,12 +9,12 @@ from scipy import ndimage
 
 from PASTALib import attributes, taxonomy
 from PASTALib.synthesis.builder import Canvas, _local_noise
+from PASTALib.synthesis.distance import interior_distance
 from PASTALib.synthesis.draw import allowed_options
 from PASTALib.synthesis.measure_tissue import Regions, regions
 from PASTALib.synthesis.measurement import measure
 from PASTALib.synthesis.placement import Site
 from PASTALib.synthesis.priors import load_priors
-from PASTALib.synthesis.distance import interior_distance
 from PASTALib.synthesis.scan import PreparedScan
 from PASTALib.synthesis.spec import Measurement, SynthesisResult
 

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from PASTALib import taxonomy
 from PASTALib.errors import InputError
+from PASTALib.imageio.resample import labels as resample_labels
+from PASTALib.imageio.resample import linear as resample_linear
 from PASTALib.organs import OrganMap
-from PASTALib.resample import labels as resample_labels
-from PASTALib.resample import linear as resample_linear
 from PASTALib.synthesis.generator import synthesise
 from PASTALib.synthesis.scan import PreparedScan, prepare_scan
 from PASTALib.synthesis.spec import LesionRequest

@@ -203,6 +203,8 @@ def test_mass_effect_moves_the_organ_in_total_and_label(tmp_path):
     lesion = a_lesion(ct, organs, "liver_tumor", mass_effect_mm=3.0)
     lesion.changed[:] = True
     lesion.organ[0] = False
+    lesion.moved_labels = np.full(lesion.label.shape, 2, np.uint8)
+    lesion.moved_labels[0] = 0
     case = read_case(write_case(tmp_path / "c", ct, organs, [lesion], seed=1))
     assert (case.organs.labels.array[lesion.region][0] == 0).all()
     assert (case.label.array[lesion.region][0] == 0).all()

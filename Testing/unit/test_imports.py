@@ -171,8 +171,6 @@ def test_synthesis_does_not_reach_up():
         "attributes",
         "errors",
         "organs",
-        "organ_map",
-        "organ_checks",
         "templates",
         "volume",
     }

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from PASTALib import organ_classes, taxonomy
+from PASTALib import taxonomy
+from PASTALib.anatomy import organ_classes
 from PASTALib.errors import InputError
 from PASTALib.organs import (
     OrganMap,

@@ -11,8 +11,8 @@ from scipy import ndimage
 from PASTALib import taxonomy
 from PASTALib.errors import InputError
 from PASTALib.organs import OrganMap
-from PASTALib.synthesis.generator import insert, synthesise
 from PASTALib.synthesis.distance import interior_distance, signed_distance
+from PASTALib.synthesis.generator import insert, synthesise
 from PASTALib.synthesis.scan import LESION_VALUE, prepare_scan
 from PASTALib.synthesis.spec import LesionRequest
 from PASTALib.volume import Volume

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from PASTALib import organ_classes, taxonomy, templates
+from PASTALib import taxonomy, templates
+from PASTALib.anatomy import organ_classes
+from PASTALib.anatomy.report_text import impression, organ_mention
 from PASTALib.errors import InputError
 from PASTALib.organs import OrganMap, from_labels, read_organs
-from PASTALib.report_text import impression, organ_mention
 from PASTALib.volume import Volume, read_volume
 
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])

@@ -420,7 +420,7 @@ def test_header_that_promises_too_much_is_refused_before_allocating(tmp_path):
 
 def test_soft_tissue_crops_are_ct():
     """A tight abdominal crop with a little fat passes; the check needs no air."""
-    from PASTALib.volume_io import check_hu
+    from PASTALib.imageio.files import check_hu
 
     rng = np.random.default_rng(0)
     array = rng.normal(60, 12, (20, 40, 40)).astype(np.int16)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from . import taxonomy
+from .. import taxonomy
 
 _DATA = Path(__file__).with_name("data") / "report_terms.json"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import taxonomy
+from ..volume import Volume
 from . import organ_classes as classes
-from . import taxonomy
-from .volume import Volume
 
 
 @dataclass

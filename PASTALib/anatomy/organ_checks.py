@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from .. import taxonomy
+from ..errors import InputError
+from ..volume import Volume, same_grid
 from . import organ_classes as classes
-from . import taxonomy
-from .errors import InputError
 from .organ_map import OrganMap
-from .volume import Volume, same_grid
 
 # Population bands (mean ± 6 SD) of an organ's median HU, from the quality control of NVIDIA's MAISI (NV-Generate-CTMR, Apache-2.0).
 MEDIAN_HU_BANDS: dict[str, tuple[float, float]] = {

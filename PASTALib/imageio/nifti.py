@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 SLAB_BYTES = 16 << 20  # image bytes handled at a time
 GZIP_LEVEL = 3  # half the time of level 6; a CT gets less than 1 % larger

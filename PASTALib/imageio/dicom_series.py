@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
-from .volume_io import LPS_RAS, MAX_SHEAR, MIN_SLICES, VoxelSink, check_affine, check_shape, quiet_itk
+from ..errors import InputError
+from .files import LPS_RAS, MAX_SHEAR, MIN_SLICES, VoxelSink, check_affine, check_shape, quiet_itk
 
 REGULARIZE = "load it in Slicer with 'Acquisition geometry regularization' switched on (DICOM settings) and save the result as .nrrd"
 _TAGS = {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import taxonomy
-from .errors import InputError
-from .volume import Volume, read_volume
+from .. import taxonomy
+from ..errors import InputError
+from ..volume import Volume, read_volume
 
 _DATA = Path(__file__).with_name("data") / "totalsegmentator_classes.json"
 _SYNONYMS = {

@@ -1,0 +1,1 @@
+"""Under ``volume``: the file formats, their checks, and sampling along an image's own axes."""
