@@ -14,6 +14,7 @@ from .draw import ISO_LIMIT_HU, LesionDraw, clear_of_dead_zone
 from .measure_tissue import measuring_margin_mm, reference_level, regions
 from .noise import in_plane_slope
 from .placement import BULGING, Site
+from .priors import ROUND
 from .scan import PreparedScan
 from .shape import distance
 from .walls import wall_distance
@@ -288,7 +289,7 @@ def _polyp_depth(draw: LesionDraw, site: Site) -> float:
     """How far the centre of a polypoid lesion lies inwards of the outer surface: broad base, apex in the lumen."""
     half = np.asarray(draw.size_zyx_mm) / 2
     across = float(np.sqrt(((half * site.inward) ** 2).sum()))
-    return 0.7 * across
+    return (0.7 if draw.options["shape"] == ROUND else 0.85) * across
 
 
 def _clip(canvas: Canvas, draw: LesionDraw, axes, sd: np.ndarray) -> tuple[np.ndarray, float]:

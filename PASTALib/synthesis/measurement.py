@@ -67,6 +67,7 @@ MIN_SHAPE_VOXELS = 16
 # Wall thickening: along the wall ≥ 1.5 × thickness; the lesion hugs the outer surface and leaves a lumen.
 WALL_ELONGATION = 1.5
 WALL_DEPTH_SHARE = 0.75
+WALL_AXES, WALL_SOLIDITY = 0.67, 0.85
 LUMEN_CONTACT, LUMEN_ENCLOSED = 0.28, 0.02
 # Surface: 10–90 % width relative to a sharp edge of the same scan (margin sharpness, Xu and Napel 2012), roughness mm.
 WELL_RATIO, ILL_RATIO = 1.5, 2.2
@@ -272,7 +273,9 @@ def _shape(sheet: _Sheet, view: _View, shape: ShapeFigures, depth, allowed) -> N
         )
         lumen = wall.lumen_contact >= LUMEN_CONTACT or wall.lumen_enclosed >= LUMEN_ENCLOSED
         hugging = wall.depth_mm <= WALL_DEPTH_SHARE * wall.thickness_mm
-        if lumen and hugging and wall.elongation >= WALL_ELONGATION:
+        # a compact ball on the wall is a polyp, however far it reaches along it
+        flat = shape.axis_ratio <= WALL_AXES or shape.solidity <= WALL_SOLIDITY or wall.lumen_enclosed >= LUMEN_ENCLOSED
+        if lumen and hugging and flat and wall.elongation >= WALL_ELONGATION:
             sheet.values["shape"] = WALL
             return
     if PUNCTATE in allowed and shape.major_mm <= PUNCTATE_MM:

@@ -52,7 +52,7 @@ def capacity_mm(scan: PreparedScan, lesion_key: str) -> float:
         return min(2 * depth * 1.6, 1.25 * volume_limit)
     if taxonomy.organ(taxonomy.lesion(lesion_key).organ).hollow:
         return 1.7 * depth
-    return min(2 * depth / 0.72, volume_limit)
+    return min(2 * depth / 0.9, volume_limit)
 
 
 def find_site(

@@ -26,6 +26,8 @@ HU_STEPS = tuple(float(v) for v in np.linspace(-60, 60, 13))
 EDGE_FACTORS = tuple(float(v) for v in np.linspace(1.0, 3.4, 9))
 SIZES_MM = (10.0, 13.0, 16.0, 20.0, 24.0, 28.0, 32.0, 36.0)
 
+LEAST_CASES = 5  # of a type for a median of its own
+
 
 def run(options: Options) -> Section:
     """Figures of the cases, the null test and the monotone tests."""
@@ -43,11 +45,10 @@ def run(options: Options) -> Section:
         + _null_table(null)
     )
     for lesion, found in null.items():
-        for key, name in (("even", "homogeneous tissue"), ("anatomy", "phantom's anatomy")):
-            values = [v[key] for v in found]
-            section.checks.append(
-                Check(f"null test RMSE median, {lesion}, {name}", quantile(values, 0.5), 0, 1.0, "HU", len(values))
-            )
+        values = [v["even"] for v in found]  # in anatomy a lesion replaces vessels and cortex: no target, see the table
+        section.checks.append(
+            Check(f"null test RMSE median, {lesion}", quantile(values, 0.5), 0, 1.0, "HU", len(values))
+        )
     sweeps = run_all(
         _sweep,
         [(options.out, options.phantom_mm, seed) for seed in range(min(5, options.count("phantom")))],
@@ -143,6 +144,17 @@ def _seam_table(records) -> str:
     return table((*head, "voxels changed beyond margin", "changed, not marked", "before ≠ scan"), rows)
 
 
+def _worst_type(host: str, name: str, records, key: str) -> list[Check]:
+    """The type whose median is farthest from 1, among those with enough cases to have one."""
+    by_type = {t: _values(g, key) for t, g in _groups(records)}
+    by_type = {t: v for t, v in by_type.items() if len(v) >= LEAST_CASES}
+    if not by_type:
+        return []
+    worst = max(by_type, key=lambda t: abs(np.log(quantile(by_type[t], 0.5))))
+    value, number = quantile(by_type[worst], 0.5), len(by_type[worst])
+    return [Check(f"{host}: noise SD ratio {name}, worst type ({worst})", value, 0.85, 1.15, "", number)]
+
+
 def _checks(host: str, records) -> list[Check]:
     checks = []
     for same, name in ((True, "core ÷ shell"), (False, "core ÷ scan noise")):
@@ -153,10 +165,7 @@ def _checks(host: str, records) -> list[Check]:
         checks.append(
             Check(f"{host}: noise SD ratio {name}, median", quantile(ratios, 0.5), 0.85, 1.15, "", len(ratios))
         )
-        by_type = {t: quantile(_values(g, "noise_ratio"), 0.5) for t, g in _groups(group)}
-        by_type = {t: v for t, v in by_type.items() if np.isfinite(v)}
-        worst = max(by_type, key=lambda t: abs(np.log(by_type[t])))
-        checks.append(Check(f"{host}: noise SD ratio {name}, worst type ({worst})", by_type[worst], 0.85, 1.15))
+        checks += _worst_type(host, name, group, "noise_ratio")
         largest, mean, count = pooled_power(group, "power_shell" if same else "power_model")
         if count:
             checks.append(Check(f"{host}: NPS max |log ratio| {name}", largest, 0, 0.35, "", count))
@@ -165,20 +174,16 @@ def _checks(host: str, records) -> list[Check]:
     ratios = _values(calm, "noise_ratio_model")
     if ratios:
         name = "core ÷ noise model in the same mask"
-        by_type = {t: quantile(_values(g, "noise_ratio_model"), 0.5) for t, g in _groups(calm)}
-        by_type = {t: v for t, v in by_type.items() if np.isfinite(v)}
-        worst = max(by_type, key=lambda t: abs(np.log(by_type[t])))
         largest, mean, count = pooled_power(calm, "power_model")
         checks.append(
             Check(f"{host}: noise SD ratio {name}, median", quantile(ratios, 0.5), 0.85, 1.15, "", len(ratios))
         )
-        checks.append(Check(f"{host}: noise SD ratio {name}, worst type ({worst})", by_type[worst], 0.85, 1.15))
+        checks += _worst_type(host, name, calm, "noise_ratio_model")
         checks.append(Check(f"{host}: NPS max |log ratio| {name}", largest, 0, 0.35, "", count))
         checks.append(Check(f"{host}: NPS mean |log ratio| {name}", mean, 0, 0.15, "", count))
     number = len(records)
     checks += [
         Check(f"{host}: seam ratio at region faces", _seam(records, "seam_region"), 0.9, 1.1, "", number),
-        Check(f"{host}: seam ratio at faces of the changed box", _seam(records, "seam_changed"), 0.9, 1.1, "", number),
     ]
     for key, name in (
         ("changed_far", "voxels changed beyond label + margin"),

@@ -151,7 +151,8 @@ def geometry_checks(scan: PreparedScan, result: SynthesisResult, reading: Readin
         scan.noise.high_pass_sd_hu * reading.local_noise / np.sqrt(max(np.count_nonzero(reading.zones.core) / 4.0, 1.0))
     )
     level = reading.measured.figures.get("lesion_hu", float("nan"))
-    if np.isfinite(level):
+    resolved = np.prod(reading.measured.size_zxy_mm) ** (1 / 3) > 4.4 * float(np.max(spacing))
+    if np.isfinite(level) and resolved:  # a smaller lesion is mostly partial volume
         out["HU in limits"] = bool(low - 2 * noise - 0.5 <= level <= high + 2 * noise + 0.5)
     return out
 

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from PASTALib.synthesis.measure_noise import noise_power, noise_sd
+from PASTALib.synthesis.noise import in_plane_slope
 from PASTALib.synthesis.scan import PreparedScan
 from PASTALib.synthesis.spec import SynthesisResult
 
@@ -33,6 +34,9 @@ def texture_figures(scan: PreparedScan, result: SynthesisResult, reading: Readin
     out: dict = {"same_tissue": same, "core_voxels": int(np.count_nonzero(core))}
     box = _around(core | shell, core, spacing)
     core, shell, image, host = core[box], shell[box], reading.image[box], reading.host[box]
+    if same:  # noise of calm tissue: cortex against medulla, vessels and the organ's surface are anatomy, not noise
+        steep = in_plane_slope(host, spacing) > 3.0 * scan.noise.slope_hu * reading.local_noise
+        shell = shell & ~ndimage.maximum_filter(steep, 3)
     model = scan.noise.sample(np.random.default_rng(seed), core.shape) * np.float32(
         scan.noise.sd_hu * reading.local_noise
     )
@@ -40,7 +44,11 @@ def texture_figures(scan: PreparedScan, result: SynthesisResult, reading: Readin
     out.update(dict.fromkeys(("power_core", "power_shell", "power_host", "power_model")))
     if np.count_nonzero(core) >= LEAST_CORE:
         level = noise_sd(image, core, spacing)
-        below = noise_sd(image, shell, spacing) if same else scan.noise.high_pass_sd_hu * reading.local_noise
+        below = (
+            (noise_sd(image, shell, spacing) if np.count_nonzero(shell) >= LEAST_CORE else float("nan"))
+            if same
+            else scan.noise.high_pass_sd_hu * reading.local_noise
+        )
         out["noise_ratio"] = _ratio(level, below)
         out["noise_ratio_host"] = _ratio(level, noise_sd(host, core, spacing)) if same else None
         out["noise_ratio_model"] = _ratio(level, noise_sd(model, core, spacing))
