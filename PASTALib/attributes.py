@@ -573,7 +573,7 @@ class StructuredReport:
         for key in ATTRIBUTES:
             entry = self.values.get(key)
             value = entry.value if entry else "not known"
-            if key == "location" and self.location_detail:
+            if key == "location" and self.location_detail not in ("", value):
                 value = f"{value} ({self.location_detail})"
             confidence = "" if entry is None or entry.confidence is None else f"{entry.confidence:.2f}"
             rows.append(

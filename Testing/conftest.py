@@ -76,3 +76,21 @@ def fresh_scan():
         return replace(scan, ct=replace(scan.ct, array=scan.ct.array.copy()), lesions=[])
 
     return copy
+
+
+@pytest.fixture(scope="module")
+def case(prepared_of):
+    """Function: lesion type, seed, request fields -> (scan, result); kept, because several tests look at the same case."""
+    from PASTALib.synthesis.generator import synthesise
+    from PASTALib.synthesis.spec import LesionRequest
+
+    kept = {}
+
+    def get(lesion, seed=0, **fields):
+        key = (lesion, seed, repr(sorted(fields.items())))
+        if key not in kept:
+            scan = prepared_of(lesion)
+            kept[key] = scan, synthesise(scan, LesionRequest(lesion, seed=seed, **fields))
+        return kept[key]
+
+    return get

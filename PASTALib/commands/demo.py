@@ -32,10 +32,7 @@ def command(
 ) -> None:
     """Make a case with a few lesions and a page to look at, in the digital phantom or in your own CT."""
     kinds = list(dict.fromkeys(options.lesion_type(item) for item in lesion or SHOWCASE))
-    options.scan_pair(ct, organs)
-    options.scheme(organ_scheme)
-    options.seed(seed)
-    options.number(spacing, "--spacing", 1.0, 6.0, "mm")
+    options.scan_and_seed(ct, organs, organ_scheme, seed, spacing)
 
     from .console import note, print_json, print_lesion, steps
     from .output import OutputFolder

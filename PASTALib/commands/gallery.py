@@ -35,10 +35,7 @@ def command(
     Writes index.html, which needs nothing else, and gallery.png, a small overview of all types.
     """
     kinds = tuple(dict.fromkeys(options.lesion_type(item) for item in lesion or [])) or taxonomy.LESION_KEYS
-    options.scan_pair(ct, organs)
-    options.scheme(organ_scheme)
-    options.seed(seed)
-    options.number(spacing, "--spacing", 1.0, 6.0, "mm")
+    options.scan_and_seed(ct, organs, organ_scheme, seed, spacing)
 
     from .console import print_json, steps
     from .output import OutputFolder

@@ -95,6 +95,16 @@ def number(value: float | None, option: str, low: float, high: float, unit: str)
     raise InputError(f"{option} {value:g} is out of range; give {low:g} to {high:g} {unit}")
 
 
+def scan_and_seed(
+    ct: Path | None, organs: Path | None, organ_scheme: str | None, seed_number: int, spacing: float
+) -> None:
+    """What `demo` and `gallery` share: a scan with its organ map or the phantom's voxel size, and the seed."""
+    scan_pair(ct, organs)
+    scheme(organ_scheme)
+    seed(seed_number)
+    number(spacing, "--spacing", 1.0, 6.0, "mm")
+
+
 def attributes(items: list[str]) -> dict[str, str]:
     """``key=option`` pairs as option strings of the structured report; any wording that the report reader accepts is fine."""
     chosen: dict[str, str] = {}

@@ -106,7 +106,7 @@ def command(
     place, extent = options.point(at), options.size(size)
     chosen = options.attributes(attr or [])
     options.number(delta_hu, "--delta-hu", -1500, 3000, "HU")
-    options.number(mass_effect, "--mass-effect", 0, 20, "mm")
+    options.number(mass_effect, "--mass-effect", 0, 8, "mm")
     if place is not None and count * len(kinds) > 1:
         options.refuse("--at is the place of one lesion; give one --lesion without --count, or leave --at out")
     if delta_hu is not None and "density" in chosen:

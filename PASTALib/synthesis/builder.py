@@ -27,6 +27,7 @@ _CLIP_SIGMA = 3.5
 LEAST_MARGIN_MM = (
     3.0  # a lesion may change the image this far from its label, or two sigma of its edge where that is more
 )
+_LARGEST_CACHE = 24  # fields kept on a canvas; a long series of size changes must not fill the memory
 LARGEST_PENETRATION_MM = 8.0  # of an invading lesion into a neighbour
 SAME_TISSUE = ("parenchyma",)  # references whose noise continues inside the lesion
 
@@ -153,10 +154,7 @@ def build(canvas: Canvas, draw: LesionDraw) -> Built:
     scan = canvas.scan
     sigma = edge_sigma(scan, draw)
     axes = _lattice(canvas, draw, sigma)
-    # outlines are kept: a change of density, texture or edge does not touch them
-    shaped = ("outline", id(draw.outline), draw.wall, draw.ill, draw.seed)
-    free = _cached(canvas, shaped, axes, lambda: (_outline(canvas, draw, axes), draw.outline))[0]
-    sd, survived = _clip(canvas, draw, axes, free)
+    sd, survived = _clip(canvas, draw, axes, _kept_outline(canvas, draw, axes))
     weight, label, inner = _weights(canvas, draw, axes, sd, sigma)
     thin = _thinning(canvas)
     zones = _zones(canvas, draw, label, sigma, thin)
@@ -233,12 +231,27 @@ def _sample(canvas: Canvas, array: np.ndarray, axes) -> np.ndarray:
     return fields.separable(array[inner].astype(np.float32), matrices)
 
 
-def _cached(canvas: Canvas, name, axes, make):
+def _lattice_key(axes) -> tuple:
+    return tuple((len(a), float(a[0]), float(a[-1])) for a in axes)
+
+
+def _cached(canvas: Canvas, name: str, axes, make):
     """Value of ``make()`` kept on the canvas for the same lattice."""
-    key = (name, tuple((len(a), float(a[0]), float(a[-1])) for a in axes))
+    key = (name, _lattice_key(axes))
     if key not in canvas.cache:
+        if len(canvas.cache) > _LARGEST_CACHE:
+            canvas.cache.clear()
         canvas.cache[key] = make()
     return canvas.cache[key]
+
+
+def _kept_outline(canvas: Canvas, draw: LesionDraw, axes) -> np.ndarray:
+    """The outline, kept from the last build when only density, texture or edge have changed since."""
+    made_for = (draw.wall, draw.ill, draw.seed, draw.options["shape"], _lattice_key(axes))
+    kept = canvas.cache.get("outline")
+    if kept is None or kept[0] is not draw.outline or kept[1] != made_for:
+        kept = canvas.cache["outline"] = (draw.outline, made_for, _outline(canvas, draw, axes))
+    return kept[2]
 
 
 def _step(axes) -> np.ndarray:

@@ -250,7 +250,7 @@ def _look(scan: PreparedScan, index: np.ndarray, offsets: np.ndarray, key: str):
     parent = (labels == taxonomy.organ(key).value) & inside
     other = (labels > 0) & ~parent
     if scan.organs.structures is not None:
-        other |= (scan._structure_lut()[scan.organs.structures.array[at]] > 0) & ~parent
+        other |= (scan.structure_lut()[scan.organs.structures.array[at]] > 0) & ~parent
     return parent, other & inside, scan.ct.array[at], inside
 
 
@@ -338,9 +338,8 @@ def _dependent_site(scan, rng, draw: LesionDraw, geometry, click, prone: bool) -
 def sinus(scan: PreparedScan) -> np.ndarray:
     """Depth (mm) below the kidney's closed outline where a stone may lie (collecting system or papilla), 0 elsewhere; kidney's box."""
     geometry = scan.organ_geometry("kidney")
-    cached = getattr(geometry, "_sinus", None)
-    if cached is not None:
-        return cached
+    if geometry.sinus_mm is not None:
+        return geometry.sinus_mm
     spacing = scan.spacing * scan.stride
     kidney = geometry.depth_mm > 0
     reach = 8.0
@@ -362,7 +361,7 @@ def sinus(scan: PreparedScan) -> np.ndarray:
     result = np.where(near, depth, 0).astype(np.float32)
     if (result > 6).sum() < 8:  # no visible collecting system: the deepest parenchyma
         result = np.where(depth > 0.75 * depth.max(), depth, 0).astype(np.float32)
-    geometry._sinus = result
+    geometry.sinus_mm = result
     return result
 
 

@@ -26,12 +26,16 @@ _MARGIN_VOXELS = 2
 
 @dataclass
 class OrganGeometry:
-    """One organ on the coarse grid: ``depth_mm`` (z, y, x) inside the box that starts at coarse index ``offset``; 0 outside."""
+    """One organ on the coarse grid: ``depth_mm`` (z, y, x) inside the box that starts at coarse index ``offset``; 0 outside.
+
+    ``sinus_mm`` (kidney): depth below the closed outline where the collecting system is; made by ``placement.sinus`` when first needed.
+    """
 
     offset: np.ndarray
     depth_mm: np.ndarray
     volume_mm3: float
     largest_depth_mm: float
+    sinus_mm: np.ndarray | None = None
 
 
 @dataclass
@@ -118,7 +122,7 @@ class PreparedScan:
         parent = labels == value
         others = np.where(parent, 0, labels).astype(np.uint8)
         if self.organs.structures is not None:
-            lut = self._structure_lut()
+            lut = self.structure_lut()
             extra = lut[self.organs.structures.array[region]]
             others = np.where((others == 0) & ~parent, extra, others)
             if organ_key == "bone" and at is not None:
@@ -135,7 +139,7 @@ class PreparedScan:
                 parent[here][earlier.label[there]] = False
         return parent, others
 
-    def _structure_lut(self) -> np.ndarray:
+    def structure_lut(self) -> np.ndarray:
         """Structure value -> value in the map of others; classes that make up a target organ count as nothing here."""
         target = {name for organ in taxonomy.ORGANS for name in organ.classes}
         lut = np.zeros(256, np.uint8)

@@ -83,21 +83,6 @@ def check_case(scan, result) -> None:
         assert report.value("invasion") == "No close relationship with surrounding structures"
 
 
-@pytest.fixture(scope="module")
-def case(prepared_of):
-    """Function: lesion type, seed, request fields -> (scan, result); kept."""
-    kept = {}
-
-    def get(lesion, seed=0, **fields):
-        key = (lesion, seed, repr(sorted(fields.items())))
-        if key not in kept:
-            scan = prepared_of(lesion)
-            kept[key] = scan, synthesise(scan, LesionRequest(lesion, seed=seed, **fields))
-        return kept[key]
-
-    return get
-
-
 # --- every type -----------------------------------------------------------------------------------------------------------
 
 

@@ -42,26 +42,11 @@ def cropped(scan, organ, margin_mm=20.0):
     return mask[box], box
 
 
-@pytest.fixture(scope="module")
-def synth(prepared_of):
-    """Function: lesion type and request fields -> (scan, result); kept, because several tests look at the same case."""
-    kept = {}
-
-    def get(lesion, seed=0, **fields):
-        key = (lesion, seed, repr(sorted(fields.items())))
-        if key not in kept:
-            scan = prepared_of(lesion)
-            kept[key] = scan, synthesise(scan, LesionRequest(lesion, seed=seed, **fields))
-        return kept[key]
-
-    return get
-
-
 @pytest.mark.parametrize("prone", [False, True], ids=["supine", "prone"])
 @pytest.mark.parametrize("seed", range(3))
-def test_gallstones_sink_to_the_dependent_part(synth, prone, seed):
+def test_gallstones_sink_to_the_dependent_part(case, prone, seed):
     request = {"size_mm": (8.0, 8.0, 8.0), "attributes": {"density": "Hyperdense"}, "prone": prone}
-    scan, result = synth("gallstone", seed, **request)
+    scan, result = case("gallstone", seed, **request)
     lumen, box = cropped(scan, "gallbladder")
     fits = ndimage.distance_transform_edt(lumen, sampling=scan.spacing) >= 4.0
     origin = [s.start for s in box]
@@ -71,20 +56,20 @@ def test_gallstones_sink_to_the_dependent_part(synth, prone, seed):
     assert (share >= 2 / 3) if prone else (share <= 1 / 3)
 
 
-def test_gallstones_lie_in_the_lumen(synth):
+def test_gallstones_lie_in_the_lumen(case):
     for seed in range(3):
-        scan, result = synth("gallstone", seed)
+        scan, result = case("gallstone", seed)
         assert not (full_label(scan, result) & ~scan.organs.mask("gallbladder")).any()
 
 
-def test_cholesterol_stones_may_float_but_never_lie_outside(synth):
-    scan, result = synth("gallstone", 4, attributes={"density": "Hypodense"})
+def test_cholesterol_stones_may_float_but_never_lie_outside(case):
+    scan, result = case("gallstone", 4, attributes={"density": "Hypodense"})
     assert not (full_label(scan, result) & ~scan.organs.mask("gallbladder")).any()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_kidney_stones_lie_in_the_collecting_system(synth, seed):
-    scan, result = synth("kidney_stone", seed)
+def test_kidney_stones_lie_in_the_collecting_system(case, seed):
+    scan, result = case("kidney_stone", seed)
     kidney, box = cropped(scan, "kidney")
     near = ndimage.distance_transform_edt(~kidney, sampling=scan.spacing) <= 9
     closed = (ndimage.distance_transform_edt(near, sampling=scan.spacing) > 9) | kidney
@@ -98,8 +83,8 @@ def test_kidney_stones_lie_in_the_collecting_system(synth, seed):
 
 
 @pytest.mark.parametrize("lesion", WALL_TYPES)
-def test_wall_lesions_touch_the_wall(synth, lesion):
-    scan, result = synth(lesion, 1, attributes={"shape": "Wall thickening"})
+def test_wall_lesions_touch_the_wall(case, lesion):
+    scan, result = case(lesion, 1, attributes={"shape": "Wall thickening"})
     assert result.measurement.values["shape"] == "Wall thickening"
     organ, box = cropped(scan, taxonomy.lesion(lesion).organ)
     label = full_label(scan, result)[box]
@@ -109,8 +94,8 @@ def test_wall_lesions_touch_the_wall(synth, lesion):
 
 
 @pytest.mark.parametrize("lesion", ["gallbladder_cancer", "colorectal_cancer", "bladder_cancer"])
-def test_polyps_sit_on_the_wall_and_reach_into_the_lumen(synth, lesion):
-    scan, result = synth(lesion, 2, attributes={"shape": "Round-like"})
+def test_polyps_sit_on_the_wall_and_reach_into_the_lumen(case, lesion):
+    scan, result = case(lesion, 2, attributes={"shape": "Round-like"})
     organ, box = cropped(scan, taxonomy.lesion(lesion).organ)
     label = full_label(scan, result)[box]
     assert surface_distance(organ, scan.spacing)[label].min() <= scan.spacing.max()
@@ -118,19 +103,19 @@ def test_polyps_sit_on_the_wall_and_reach_into_the_lumen(synth, lesion):
 
 
 @pytest.mark.parametrize("lesion,seeds", [("liver_cyst", 5), ("liver_tumor", 3), ("lung_tumor", 3)])
-def test_lesions_of_solid_organs_stay_inside(synth, lesion, seeds):
+def test_lesions_of_solid_organs_stay_inside(case, lesion, seeds):
     organ = taxonomy.lesion(lesion).organ
     apart = {"invasion": "No close relationship with surrounding structures"}
     for seed in range(seeds):
-        scan, result = synth(lesion, seed, attributes=apart)
+        scan, result = case(lesion, seed, attributes=apart)
         assert not (full_label(scan, result) & ~scan.organs.mask(organ)).any()
 
 
 @pytest.mark.parametrize("lesion", ["kidney_cyst", "pancreas_cyst"])
-def test_bulging_lesions_keep_a_base_in_their_organ(synth, lesion):
+def test_bulging_lesions_keep_a_base_in_their_organ(case, lesion):
     organ = taxonomy.lesion(lesion).organ
     for seed in range(3):
-        scan, result = synth(lesion, seed)
+        scan, result = case(lesion, seed)
         label = full_label(scan, result)
         assert (label & scan.organs.mask(organ)).sum() >= 0.3 * label.sum()
 
