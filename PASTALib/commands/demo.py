@@ -41,7 +41,6 @@ def command(
     with steps(quiet=as_json) as progress:
         from ..reporting.gallery import GalleryEntry
         from ..reporting.rows import rows_of
-        from ..synthesis.spec import LesionRequest
         from . import work
         from .gallery import write_pages
 
@@ -60,7 +59,9 @@ def command(
             source = "digital phantom"
         notes = work.scan_notes(scan, kinds)
         before = scan.ct.array.copy()
-        results = work.make_lesions(scan, [LesionRequest(kind, seed + n) for n, kind in enumerate(kinds)], progress)
+        results = work.make_lesions(
+            scan, [work.worth_seeing(scan, kind, seed + n).request for n, kind in enumerate(kinds)], progress
+        )
         notes += work.result_notes(scan, results)
         entries = [
             GalleryEntry.draw(

@@ -82,8 +82,6 @@ def draw_types(
     """Draw one lesion of each type, each into the untouched scan, and add it to ``entries``."""
     from ..reporting.gallery import GalleryEntry
     from ..reporting.rows import rows_of
-    from ..synthesis.generator import synthesise
-    from ..synthesis.spec import LesionRequest
     from . import work
 
     after = scan.ct.array.copy()
@@ -91,7 +89,7 @@ def draw_types(
         update = steps.start(f"{taxonomy.lesion(kind).name} ({number} of {len(kinds)})")
         update(number - 1, len(kinds))
         try:
-            result = synthesise(scan, LesionRequest(kind, seed))
+            result = work.worth_seeing(scan, kind, seed)
         except InputError as error:
             entries[kind] = GalleryEntry.skip(kind, str(error))
             continue

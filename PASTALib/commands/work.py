@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..synthesis.spec import LesionRequest, SynthesisResult
 
 
+SEEDS_FOR_A_PAGE, SEED_STEP = 6, 1000
+
+
 def load_scan(ct_path: Path, organs_path: Path, scheme: str | None, steps: Steps) -> PreparedScan:
     """Read a CT and its organ map and measure what every lesion needs."""
     options.existing(ct_path, "--ct")
@@ -199,3 +202,20 @@ def scan_name(path: Path) -> str:
     for suffix in (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd"):
         stem = stem.removesuffix(suffix)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._") or "scan"
+
+
+def worth_seeing(scan: PreparedScan, kind: str, seed: int) -> SynthesisResult:
+    """A lesion for a page: of a few seeds the first that is large enough to show its attributes, or else the largest."""
+    from ..synthesis.generator import synthesise
+    from ..synthesis.spec import LesionRequest
+
+    wanted = 6.0 if kind in ("gallstone", "kidney_stone") else 18.0
+    best: SynthesisResult | None = None
+    for number in range(SEEDS_FOR_A_PAGE):
+        result = synthesise(scan, LesionRequest(kind, seed + number * SEED_STEP))
+        size = max(result.measurement.size_zxy_mm)
+        if best is None or (result.accepted, size) > (best.accepted, max(best.measurement.size_zxy_mm)):
+            best = result
+        if best.accepted and max(best.measurement.size_zxy_mm) >= wanted:
+            break
+    return best
