@@ -12,7 +12,6 @@ from . import fields, texture
 from .distance import exterior_distance, signed_distance
 from .draw import ISO_LIMIT_HU, LesionDraw, clear_of_dead_zone
 from .measure_tissue import measuring_margin_mm, reference_level, regions
-from .noise import in_plane_slope
 from .placement import BULGING, Site
 from .priors import ROUND
 from .scan import PreparedScan
@@ -452,7 +451,7 @@ def _compose(canvas: Canvas, draw: LesionDraw, inner, target, weight, reference:
     noise = scan.noise
     host = canvas.host[inner]
     rng = np.random.default_rng(draw.seed + 3)
-    total = noise.sd_hu * _local_noise(canvas, draw)
+    total = noise.sd_hu * _local_noise(canvas)
     residual = noise.sample(rng, host.shape) * np.float32(total)
     if draw.reference in SAME_TISSUE:
         margin = tuple(slice(max(s.start - 6, 0), s.stop + 6) for s in inner)
@@ -471,26 +470,9 @@ def _compose(canvas: Canvas, draw: LesionDraw, inner, target, weight, reference:
     return host + weight * (target + residual - host)
 
 
-def _local_noise(canvas: Canvas, draw: LesionDraw) -> float:
-    """Noise here relative to the whole scan, from the soft tissue of the region; 0.6 to 1.8, 1 when it cannot be told."""
-
-    def make():
-        scan = canvas.scan
-        host = canvas.host[:: max(1, canvas.host.shape[0] // 12)]
-        sigma = 1.5 / scan.spacing[1:]
-        low = ndimage.gaussian_filter(host, (0, *sigma), truncate=3.0)
-        slope = in_plane_slope(host, scan.spacing)
-        # calm soft tissue: no steeper than noise makes it, and away from anything that is steeper
-        steep = (slope > 3.0 * scan.noise.slope_hu) | (low < -20) | (low > 260)
-        near = np.maximum(np.rint(2.5 / scan.spacing[1:]), 1).astype(int)
-        calm = ~ndimage.maximum_filter(steep, (1, *(2 * near + 1)))
-        if calm.sum() < 250:
-            return 1.0
-        sd = 1.4826 * float(np.median(np.abs((host - low)[calm])))
-        return float(np.clip(sd / scan.noise.high_pass_sd_hu, 0.6, 1.8))
-
+def _local_noise(canvas: Canvas) -> float:
     if "noise" not in canvas.cache:
-        canvas.cache["noise"] = make()
+        canvas.cache["noise"] = canvas.scan.local_noise(canvas.site.centre)
     return canvas.cache["noise"]
 
 

@@ -181,7 +181,8 @@ def _corrected(draw: LesionDraw, measured: Measurement, wanted) -> LesionDraw | 
 def measure_built(canvas: Canvas, draw: LesionDraw, built: Built) -> Measurement:
     """Measure what ``built`` shows, as it will be on disk (whole HU)."""
     scan = canvas.scan
-    local = canvas.cache.get("noise", 1.0) * scan.noise.high_pass_sd_hu
+    centre = np.argwhere(built.label).mean(0) + [s.start for s in canvas.region]
+    local = scan.local_noise(centre) * scan.noise.high_pass_sd_hu
     measured = measure(
         draw.lesion,
         np.rint(built.after),

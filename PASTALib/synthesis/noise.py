@@ -145,7 +145,23 @@ def _finish(tile: np.ndarray, high_sd: float, spacing_zyx: np.ndarray, patches: 
 
 def in_plane_slope(image: np.ndarray, spacing_zyx: np.ndarray) -> np.ndarray:
     """Gradient magnitude (HU per voxel) of every slice after a 2 mm Gaussian."""
-    return ndimage.gaussian_gradient_magnitude(image, (0, *(SMOOTH_MM / np.asarray(spacing_zyx)[1:])), mode="nearest")
+    return ndimage.gaussian_gradient_magnitude(
+        np.asarray(image, np.float32), (0, *(SMOOTH_MM / np.asarray(spacing_zyx)[1:])), mode="nearest"
+    )
+
+
+def relative_noise(host: np.ndarray, spacing_zyx: np.ndarray, model: NoiseModel) -> float:
+    """Noise of a part of the scan (HU; z, y, x) relative to the whole, from its calm soft tissue; 0.6 to 1.8, 1 when it cannot be told."""
+    host = np.asarray(host, np.float32)
+    in_plane = np.asarray(spacing_zyx, float)[1:]
+    low = ndimage.gaussian_filter(host, (0, *(HIGH_PASS_MM / in_plane)), truncate=3.0)
+    # calm: no steeper than noise makes it, and away from anything that is steeper
+    steep = (in_plane_slope(host, spacing_zyx) > 3.0 * model.slope_hu) | (low < -20) | (low > 260)
+    near = np.maximum(np.rint(2.5 / in_plane), 1).astype(int)
+    calm = ~ndimage.maximum_filter(steep, (1, *(2 * near + 1)))
+    if np.count_nonzero(calm) < 250:
+        return 1.0
+    return float(np.clip(_robust_sd((host - low)[calm]) / model.high_pass_sd_hu, 0.6, 1.8))
 
 
 def _default_noise(spacing_zyx: np.ndarray, sd_hu: float = 9.0) -> NoiseModel:

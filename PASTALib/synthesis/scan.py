@@ -16,7 +16,7 @@ from ..volume import Volume, same_grid
 from .distance import interior_distance
 from .measure_tissue import FAT_HU
 from .measurement import ScanReference, reference_edge_width
-from .noise import NoiseModel, measure_noise
+from .noise import NoiseModel, measure_noise, relative_noise
 
 COARSE_MM = 2.0  # organ geometry is kept at about this spacing
 LESION_VALUE = 255  # in maps of "other" structures: a lesion that was inserted before
@@ -100,6 +100,12 @@ class PreparedScan:
             smoothed_sd_hu=self.noise.smoothed_sd_hu * scale,
             tissue_hu=dict(self.tissue_hu),
         )
+
+    def local_noise(self, centre: np.ndarray) -> float:
+        """Noise around the index ``centre`` (z, y, x) relative to the whole scan: that of 70 x 70 mm in up to a dozen slices."""
+        region = self.box(np.asarray(centre, float), np.array([20.0, 35.0, 35.0]))
+        part = self.ct.array[region]
+        return relative_noise(part[:: max(1, -(-part.shape[0] // 12))], self.spacing, self.noise)
 
     def box(self, centre: np.ndarray, half_mm: np.ndarray) -> tuple[slice, slice, slice]:
         """Slices around the continuous index ``centre`` (z, y, x), cut at the scan's border."""

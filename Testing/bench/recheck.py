@@ -8,12 +8,10 @@ import numpy as np
 from scipy import ndimage
 
 from PASTALib import attributes, taxonomy
-from PASTALib.synthesis.builder import Canvas, _local_noise
 from PASTALib.synthesis.distance import interior_distance
 from PASTALib.synthesis.draw import allowed_options
 from PASTALib.synthesis.measure_tissue import Regions, regions
 from PASTALib.synthesis.measurement import measure
-from PASTALib.synthesis.placement import Site
 from PASTALib.synthesis.priors import load_priors
 from PASTALib.synthesis.scan import PreparedScan
 from PASTALib.synthesis.spec import Measurement, SynthesisResult
@@ -52,7 +50,7 @@ def read_back(scan: PreparedScan, result: SynthesisResult) -> Reading:
     image = paste(host, region, written, result.region)
     label = paste(np.zeros(host.shape, bool), region, result.label, result.region)
     parent, others = scan.parent_and_others(region, key, index.mean(0))
-    factor = _local_noise(Canvas(scan, Site(index.mean(0)), region, image, parent, others), None)
+    factor = scan.local_noise(index.mean(0))
     reference = result.parameters["reference_tissue"]
     measured = measure(
         result.request.lesion,

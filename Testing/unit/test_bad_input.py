@@ -234,7 +234,7 @@ CASES: dict[str, tuple[dict, str]] = {
     "count zero": ({"count": "0"}, "1 to 100"),
     "count garbled": ({"count": "many"}, "--count"),
     "seed negative": ({"seed": "-1"}, "--seed"),
-    "mass effect negative": ({"mass-effect": "-2"}, "0 to 20"),
+    "mass effect negative": ({"mass-effect": "-2"}, "0 to 8"),
     "checkpoint missing": ({"refine": "nowhere.pth"}, "--refine"),
     "checkpoint too early": ({"refine": text}, "no refinement"),
     "out is a file": ({"out": a_file}, "is a file"),
