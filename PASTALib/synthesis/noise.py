@@ -144,10 +144,12 @@ def _finish(tile: np.ndarray, high_sd: float, spacing_zyx: np.ndarray, patches: 
 
 
 def in_plane_slope(image: np.ndarray, spacing_zyx: np.ndarray) -> np.ndarray:
-    """Gradient magnitude (HU per voxel) of every slice after a 2 mm Gaussian."""
-    return ndimage.gaussian_gradient_magnitude(
-        np.asarray(image, np.float32), (0, *(SMOOTH_MM / np.asarray(spacing_zyx)[1:])), mode="nearest"
-    )
+    """Gradient magnitude (HU per voxel) within every slice after a 2 mm Gaussian in plane."""
+    image = np.asarray(image, np.float32)
+    sigma = (0, *(SMOOTH_MM / np.asarray(spacing_zyx, float)[1:]))
+    rows = ndimage.gaussian_filter(image, sigma, order=(0, 1, 0), mode="nearest", truncate=3.0)
+    columns = ndimage.gaussian_filter(image, sigma, order=(0, 0, 1), mode="nearest", truncate=3.0)
+    return np.hypot(rows, columns)
 
 
 def relative_noise(host: np.ndarray, spacing_zyx: np.ndarray, model: NoiseModel) -> float:
