@@ -251,15 +251,11 @@ def _size_and_shape(rng, priors: TypePriors, request, wanted, capacity_mm):
 
 def _shape_for(rng, priors: TypePriors, major: float) -> str:
     """A shape for a given size. Up to 10 mm, types that know "Punctate, nodular" are exactly that."""
-    if PUNCTATE in priors.shape:
-        if major <= 10.0:
-            return PUNCTATE
-        rest = {k: v for k, v in priors.shape.items() if k not in (PUNCTATE, WALL) and v > 0}
-        total = sum(rest.values())
-        return draw({k: v / total for k, v in rest.items()}, rng) if total > 0 else ROUND
-    rest = {k: v for k, v in priors.shape.items() if k != WALL and v > 0} or dict(priors.shape)
+    if PUNCTATE in priors.shape and major <= 10.0:
+        return PUNCTATE
+    rest = {k: v for k, v in priors.shape.items() if k not in (PUNCTATE, WALL) and v > 0}
     total = sum(rest.values())
-    return draw({k: v / total for k, v in rest.items()}, rng)
+    return draw({k: v / total for k, v in rest.items()}, rng) if total > 0 else ROUND
 
 
 def _appearance(rng, priors: TypePriors, request, wanted, scan, shape: str, major: float):

@@ -54,9 +54,8 @@ def synthesise(scan: PreparedScan, request: LesionRequest, progress=None) -> Syn
         if progress:
             progress((number - 1) / request.max_tries, f"try {number}")
         rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, number])
-        same = (
-            number <= SAME_SIZE_TRIES
-        )  # these keep size and shape; after them a scan with little room gets smaller draws
+        # the first tries keep size and shape; after them a scan with little room gets smaller draws
+        same = number <= SAME_SIZE_TRIES
         size_rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, 0 if same else number])
         shrink = 1.0 if same else 0.85 ** (number - SAME_SIZE_TRIES)
         try:
@@ -178,11 +177,15 @@ def _corrected(draw: LesionDraw, measured: Measurement, wanted) -> LesionDraw | 
     return replace(draw, options=options, **change) if change else None
 
 
+def _centre(canvas: Canvas, built: Built) -> np.ndarray:
+    """Centroid of the label as a continuous scan index (z, y, x)."""
+    return np.argwhere(built.label).mean(0) + [s.start for s in canvas.region]
+
+
 def measure_built(canvas: Canvas, draw: LesionDraw, built: Built) -> Measurement:
     """Measure what ``built`` shows, as it will be on disk (whole HU)."""
     scan = canvas.scan
-    centre = np.argwhere(built.label).mean(0) + [s.start for s in canvas.region]
-    local = scan.local_noise(centre) * scan.noise.high_pass_sd_hu
+    local = scan.local_noise(_centre(canvas, built)) * scan.noise.high_pass_sd_hu
     measured = measure(
         draw.lesion,
         np.rint(built.after),
@@ -236,8 +239,7 @@ def _mm(size) -> str:
 
 def _result(canvas, draw, built, measured, request, wanted, number) -> SynthesisResult:
     scan = canvas.scan
-    index = np.argwhere(built.label).mean(0) + [s.start for s in canvas.region]
-    centre = scan.ct.to_ras(index)
+    centre = scan.ct.to_ras(_centre(canvas, built))
     organ_key = taxonomy.lesion(draw.lesion).organ
     targets: dict = {
         "enhancement": scan.phase,

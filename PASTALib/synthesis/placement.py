@@ -44,9 +44,8 @@ def capacity_mm(scan: PreparedScan, lesion_key: str) -> float:
         return max(1.2 * depth, 3.0)
     if lesion_key == "kidney_stone":
         return 14.0
-    if lesion_key.startswith(
-        "kidney"
-    ):  # grows out of the kidney, whose rim is thin: one kidney's volume is the measure
+    if lesion_key.startswith("kidney"):
+        # grows out of the kidney, whose rim is thin: one kidney's volume is the measure
         return 1.4 * (0.5 * geometry.volume_mm3 * 6 / np.pi) ** (1 / 3)
     if lesion_key in BULGING:
         return min(2 * depth * 1.6, 1.25 * volume_limit)
@@ -92,10 +91,12 @@ def _weights(scan: PreparedScan, key: str, geometry: OrganGeometry, points: np.n
     if rule is None or len(points) == 0:
         return np.ones(len(points))
     ras = scan.ct.to_ras(_to_scan_index(scan, points + geometry.offset))
-    filled = np.argwhere(geometry.depth_mm > 0)
-    filled = filled[:: max(1, len(filled) // 4000)]
-    organ = scan.ct.to_ras(_to_scan_index(scan, filled + geometry.offset))
-    low, high = np.percentile(organ, [1, 99], axis=0)
+    if geometry.extent_ras is None:
+        filled = np.argwhere(geometry.depth_mm > 0)
+        filled = filled[:: max(1, len(filled) // 4000)]
+        organ = scan.ct.to_ras(_to_scan_index(scan, filled + geometry.offset))
+        geometry.extent_ras = np.percentile(organ, [1, 99], axis=0)
+    low, high = geometry.extent_ras
     x, y, z = ((ras - low) / np.maximum(high - low, 1e-3)).T
     return np.where(rule(x, y, z, abs(x - 0.5)), 1.0, 0.03)
 

@@ -29,6 +29,7 @@ class OrganGeometry:
     """One organ on the coarse grid: ``depth_mm`` (z, y, x) inside the box that starts at coarse index ``offset``; 0 outside.
 
     ``sinus_mm`` (kidney): depth below the closed outline where the collecting system is; made by ``placement.sinus`` when first needed.
+    ``extent_ras`` (2, 3): RAS mm between which nearly all of the organ lies; made when a sub-site is first asked for.
     """
 
     offset: np.ndarray
@@ -36,6 +37,7 @@ class OrganGeometry:
     volume_mm3: float
     largest_depth_mm: float
     sinus_mm: np.ndarray | None = None
+    extent_ras: np.ndarray | None = None
 
 
 @dataclass
