@@ -1,0 +1,1 @@
+"""PASTA's networks and the reading of their checkpoints. Needs torch."""

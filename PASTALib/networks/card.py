@@ -1,0 +1,84 @@
+"""The card of a model: what it segments or predicts, and how scans must be prepared for it. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from .. import taxonomy
+from ..errors import InputError
+from ..inference.intensity import PASTA_PIECEWISE, Intensity
+
+ORIENTATIONS = ("LPS", "LAS", "RAS", "RPS")
+CARD_VERSION = 1
+
+# Output 0 is background; 1-25 are the paper's Supplementary Table 7.
+PASTA_LABELS: dict[int, str] = {item.value: item.key for item in (*taxonomy.ORGANS, *taxonomy.LESIONS)}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What must be known about weights besides the weights.
+
+    ``labels``: network output (1, 2, …) -> taxonomy key, or any other name for models of other structures; empty when the model does
+    not segment. ``lesion``: the type that a background / organ / lesion model is for, when known. ``spacing_mm`` isotropic,
+    ``patch`` (z, y, x) voxels of one window. ``orientation``: where image axes x, y, z run to (DICOM letters), ``intensity`` the map of HU,
+    both for segmentation; ``attribute_orientation`` and ``attribute_intensity`` the same for attributes and features, whose crop has
+    ``attribute_crop`` voxels per side. ``trained``: False for random weights, which must never pass for a result.
+    """
+
+    name: str
+    labels: dict[int, str] = field(default_factory=dict)
+    lesion: str | None = None
+    spacing_mm: float = 1.0
+    patch: tuple[int, int, int] = (128, 128, 128)
+    orientation: str = "LPS"
+    intensity: Intensity = PASTA_PIECEWISE
+    attribute_orientation: str = "LPS"
+    attribute_intensity: Intensity = PASTA_PIECEWISE
+    attribute_crop: int = 96
+    trained: bool = True
+    source: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("orientation", "attribute_orientation"):
+            if getattr(self, key) not in ORIENTATIONS:
+                raise InputError(f"model card: {key} {getattr(self, key)!r}; wanted one of {', '.join(ORIENTATIONS)}")
+
+    def with_notes(self, *notes: str) -> ModelCard:
+        """A copy with further one-line remarks for the user."""
+        return replace(self, notes=(*self.notes, *notes))
+
+    def to_json(self) -> dict:
+        """JSON-ready dictionary; ``from_json`` gives back an equal card."""
+        data = asdict(self) | {
+            "intensity": self.intensity.to_json(),
+            "attribute_intensity": self.attribute_intensity.to_json(),
+            "labels": {str(number): name for number, name in self.labels.items()},
+            "card": CARD_VERSION,
+        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> ModelCard:
+        """The card of ``to_json``. InputError for another version, unknown keys or values of the wrong kind."""
+        if not isinstance(data, Mapping) or data.get("card") != CARD_VERSION:
+            found = data.get("card") if isinstance(data, Mapping) else type(data).__name__
+            raise InputError(f"model card of version {found!r}; this program reads version {CARD_VERSION}")
+        known = {item.name for item in fields(cls)}
+        unknown = sorted(set(data) - known - {"card"})
+        if unknown or "name" not in data:
+            raise InputError(f"model card with unknown {', '.join(unknown)}" if unknown else "model card without a name")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known}
+        try:
+            values["labels"] = {int(number): str(name) for number, name in dict(values.get("labels", {})).items()}
+            for key in ("intensity", "attribute_intensity"):
+                if key in values:
+                    values[key] = Intensity.from_json(values[key])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"model card of {data['name']!r} is malformed: {error}") from None
