@@ -25,9 +25,13 @@ class Intensity:
     def __post_init__(self) -> None:
         knots = len(self.hu) >= 2 and all(a < b for a, b in zip(self.hu, self.hu[1:]))
         if not knots or (self.mean_std is None) != (len(self.values) == len(self.hu)):
-            raise InputError(f"intensity map with HU {self.hu} and values {self.values}; wanted rising HU, one value each")
+            raise InputError(
+                f"intensity map with HU {self.hu} and values {self.values}; wanted rising HU, one value each"
+            )
         if self.mean_std is not None and not (len(self.hu) == 2 and self.mean_std[1] > 0):
-            raise InputError(f"intensity map with limits {self.hu} and mean, std {self.mean_std}; wanted two limits, std > 0")
+            raise InputError(
+                f"intensity map with limits {self.hu} and mean, std {self.mean_std}; wanted two limits, std > 0"
+            )
 
     @classmethod
     def standardised(cls, low: float, high: float, mean: float, std: float) -> Intensity:

@@ -70,8 +70,12 @@ class ModelCard:
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(data) - known - {"card"})
         if unknown or "name" not in data:
-            raise InputError(f"model card with unknown {', '.join(unknown)}" if unknown else "model card without a name")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known}
+            raise InputError(
+                f"model card with unknown {', '.join(unknown)}" if unknown else "model card without a name"
+            )
+        values = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known
+        }
         try:
             values["labels"] = {int(number): str(name) for number, name in dict(values.get("labels", {})).items()}
             for key in ("intensity", "attribute_intensity"):

@@ -64,7 +64,7 @@ class ConvUnit(nn.Module):
         self.instnorm = nn.InstanceNorm3d(outputs, eps=1e-5, affine=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.leaky_relu(self.instnorm(self.conv(x)), SLOPE, inplace=not torch.is_grad_enabled())
+        return nn.functional.leaky_relu(self.instnorm(self.conv(x)), SLOPE, inplace=True)
 
 
 class Stack(nn.Module):
@@ -107,9 +107,7 @@ class PastaNet(nn.Module):
             self.conv_blocks_context = nn.ModuleList([*stacks, _pair(channels[-2], channels[-1], 2)])
             up = channels[::-1]  # from the bottleneck to full resolution
             self.conv_blocks_localization = nn.ModuleList(_pair(2 * c, c) for c in up[1:])
-            self.tu = nn.ModuleList(
-                nn.ConvTranspose3d(a, b, 2, 2, bias=shape.biases) for a, b in zip(up[:-1], up[1:])
-            )
+            self.tu = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, 2, bias=shape.biases) for a, b in zip(up[:-1], up[1:]))
             self.seg_outputs = nn.ModuleList(nn.Conv3d(c, shape.classes, 1, bias=shape.biases) for c in up[1:])
         else:
             self.conv_blocks_context = nn.ModuleList(stacks)
