@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,12 +24,15 @@ class Intensity:
     mean_std: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        knots = len(self.hu) >= 2 and all(a < b for a, b in zip(self.hu, self.hu[1:]))
-        if not knots or (self.mean_std is None) != (len(self.values) == len(self.hu)):
+        rising = len(self.hu) >= 2 and all(a < b for a, b in zip(self.hu, self.hu[1:]))
+        wanted = len(self.hu) if self.mean_std is None else 0
+        if not rising or len(self.values) != wanted or not all(map(math.isfinite, (*self.hu, *self.values))):
             raise InputError(
-                f"intensity map with HU {self.hu} and values {self.values}; wanted rising HU, one value each"
+                f"intensity map with HU {self.hu} and values {self.values}; wanted rising HU and one value each, or two limits, mean and std"
             )
-        if self.mean_std is not None and not (len(self.hu) == 2 and self.mean_std[1] > 0):
+        if self.mean_std is not None and not (
+            len(self.hu) == 2 and self.mean_std[1] > 0 and all(map(math.isfinite, self.mean_std))
+        ):
             raise InputError(
                 f"intensity map with limits {self.hu} and mean, std {self.mean_std}; wanted two limits, std > 0"
             )
