@@ -99,9 +99,9 @@ def _pasta(
 
 
 def _register() -> None:
-    from .commands import demo, gallery, organs, synth
+    from .commands import demo, features, gallery, organs, synth
 
-    for module in (demo, synth, gallery, organs):
+    for module in (demo, synth, gallery, features, organs):
         app.command(module.__name__.rsplit(".", 1)[-1])(module.command)
 
 
