@@ -99,9 +99,9 @@ def _pasta(
 
 
 def _register() -> None:
-    from .commands import demo, features, gallery, organs, synth
+    from .commands import demo, features, gallery, organs, report, synth
 
-    for module in (demo, synth, gallery, features, organs):
+    for module in (demo, synth, gallery, report, features, organs):
         app.command(module.__name__.rsplit(".", 1)[-1])(module.command)
 
 

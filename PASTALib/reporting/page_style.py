@@ -1,4 +1,4 @@
-"""Style and the few lines of script of the gallery page."""
+"""Style and the few lines of script of the gallery page and of the report page."""
 
 STYLE = """
 :root{color-scheme:dark;--ground:#131518;--card:#1a1d21;--line:#2b3036;--text:#e6e8eb;--quiet:#9aa3ad;--amber:#ffb454;--blue:#62c7ff;--green:#8fd18f}
@@ -66,5 +66,66 @@ frame.addEventListener('pointerdown',show(before));
 frame.addEventListener('contextmenu',show(after));
 frame.addEventListener('keydown',key(before));frame.addEventListener('keyup',key(after));
 frame.addEventListener('blur',function(){image.src=after});
+});
+"""
+
+# What the report page adds to STYLE.
+REPORT_STYLE = """
+.banner{border:2px solid #ff6b5e;background:#3a1513;color:#ffd9d5;border-radius:8px;padding:.7rem 1rem;margin:0 0 1.2rem;font-weight:600}
+.banner span{display:block;font-weight:400;font-size:.92rem}
+.notes{margin:0 0 1.2rem;padding:.6rem 1rem .6rem 2rem;border:1px solid var(--line);border-radius:8px;color:var(--quiet);font-size:.9rem}
+.table{overflow-x:auto;margin:0 0 1.4rem;border:1px solid var(--line);border-radius:10px;background:var(--card)}
+table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
+th{font-weight:500;color:var(--quiet);font-size:.78rem;text-align:left;white-space:nowrap}
+th,td{padding:.45rem .75rem;border-bottom:1px solid var(--line);vertical-align:top}
+tbody tr:last-child td{border-bottom:0}
+td.mm{white-space:nowrap}
+td a{color:var(--text);font-weight:600;text-decoration:none;border-bottom:1px solid var(--quiet)}
+td a:hover,td a:focus-visible{border-color:var(--amber);outline:none}
+.switches{display:flex;gap:.2rem 1.2rem;flex-wrap:wrap;margin:0 0 .7rem;font-size:.875rem;color:var(--quiet)}
+.switches label{display:inline-flex;gap:.4rem;align-items:center;cursor:pointer;padding:.2rem 0}
+.switches input{accent-color:var(--amber);width:1rem;height:1rem;margin:0}
+.no-outline .outline,.no-lines .size{display:none}
+.pictures.report{grid-template-columns:repeat(var(--count),minmax(0,1fr))}
+.size line{stroke-width:1.6px;vector-effect:non-scaling-stroke}
+.size .long{stroke:#7fe3ff}.size .short{stroke:#9df28a}
+.size text.long{fill:#7fe3ff;stroke:#000}.size text.short{fill:#9df28a;stroke:#000}
+svg .size text{font-size:5px;font-weight:600}
+.axes{display:flex;flex-wrap:wrap;gap:.15rem 1.3rem;margin:.8rem 0 0;padding:0;list-style:none;font-size:.92rem;font-variant-numeric:tabular-nums}
+.axes li::before{content:attr(data-name);color:var(--quiet);margin-right:.45em;font-size:.85rem}
+.axes .long{color:#7fe3ff}.axes .short{color:#9df28a}
+.meter{display:flex;align-items:center;gap:.5rem;margin-top:.2rem;font-variant-numeric:tabular-nums}
+.meter i{flex:1;max-width:9rem;height:.36rem;border-radius:9px;background:var(--line);overflow:hidden;display:block}
+.meter i b{display:block;height:100%;background:var(--blue);border-radius:9px}
+.unsure .meter i b{background:var(--amber)}
+.void dd:not(.origin){text-decoration:line-through;text-decoration-color:#ff6b5e;color:var(--quiet)}
+.void .meter i b{background:#ff6b5e}
+.unknown dd:not(.origin){color:var(--quiet);font-weight:400}
+.tag{color:var(--green)}.tag.predicted{color:var(--blue)}.tag.edited,.tag.requested{color:var(--amber)}.void .tag{color:#ff6b5e}
+.more{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(17rem,100%),1fr));gap:.9rem 2rem;margin-top:.6rem}
+.more h3{font-size:.85rem;font-weight:600;margin:0 0 .25rem}
+.more ul{list-style:none;margin:0;padding:0;font-size:.85rem;color:var(--quiet);font-variant-numeric:tabular-nums}
+.more li{display:flex;justify-content:space-between;gap:1rem;padding:.08rem 0}
+.more li.best{color:var(--text)}
+.more li .meter{margin:0;flex:0 0 9.5rem}
+.nothing{font-size:1.05rem}
+td .narrow{display:none;color:var(--quiet);font-size:.85rem}
+td.void{text-decoration:line-through;text-decoration-color:#ff6b5e;color:var(--quiet)}
+@media (max-width:820px){.wide{display:none}td .narrow{display:block}th,td{padding:.4rem .45rem}td.mm,th{white-space:normal}
+.pictures.report{grid-template-columns:repeat(2,minmax(0,1fr))}
+.pictures.report figure:first-child,.pictures.report figure:last-child:nth-child(even){grid-column:1/-1}
+.pictures.report figure:first-child svg text{font-size:4px}.pictures.report figure:first-child svg .size text{font-size:4.6px}}
+@media print{.switches{display:none}}
+"""
+
+REPORT_SCRIPT = """
+document.querySelectorAll('.switches input').forEach(function(box){
+box.addEventListener('change',function(){box.closest('article').classList.toggle('no-'+box.value,!box.checked)});
+});
+document.addEventListener('keydown',function(event){
+if(event.key!=='o'||event.ctrlKey||event.metaKey||event.altKey)return;
+var boxes=Array.from(document.querySelectorAll('.switches input'));
+var on=boxes.some(function(box){return box.checked});
+boxes.forEach(function(box){box.checked=!on;box.dispatchEvent(new Event('change'))});
 });
 """

@@ -80,8 +80,9 @@ class Overview:
 class LesionViews:
     """Views of one lesion in a scan before and after it was put in.
 
-    ``before``, ``after`` (HU) and ``label`` (lesion where true) are ``(z, y, x)`` arrays on one grid, ``affine`` maps (i, j, k) to RAS mm. Each plane is
-    the slice where the lesion is largest. Nothing of the size of the scan is copied.
+    ``before``, ``after`` (HU) and ``label`` (lesion where true) are ``(z, y, x)`` arrays on one grid, ``affine`` maps (i, j, k) to RAS mm. With ``box``
+    (slices z, y, x) ``label`` holds that part of the grid only. Each plane is the slice where the lesion is largest; ``axial_index`` names another
+    one for the axial plane (index along the scan axis nearest to head-foot). Nothing of the size of the scan is copied.
     """
 
     def __init__(
@@ -93,13 +94,23 @@ class LesionViews:
         lesion_key: str,
         min_field_mm: float = 120.0,
         field_factor: float = 2.75,
+        *,
+        box: tuple[slice, slice, slice] | None = None,
+        axial_index: int | None = None,
     ):
         affine = np.asarray(affine, float)
         order, flips = anatomical_axes(affine)
         turn = tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)
+        same = before is after
         self._before, self._after, label = (np.asarray(item).transpose(order)[turn] for item in (before, after, label))
+        if same:
+            self._after = self._before  # drawn once
+        self._order, self._flips = order, flips
         self.spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[::-1][list(order)]
         self.window = window_of(lesion_key)
+        shape = self._after.shape
+        inside = [slice(0, n) for n in shape] if box is None else [box[axis] for axis in order]
+        first = np.array([n - s.stop if flip else s.start for s, n, flip in zip(inside, shape, flips)])
         bounds = [
             np.flatnonzero(label.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)
         ]
@@ -107,8 +118,9 @@ class LesionViews:
             raise ValueError("the lesion mask is empty: there is nothing to show")
         low = np.array([item[0] for item in bounds])
         high = np.array([item[-1] + 1 for item in bounds])
-        self._label_low = low
         self._label = label[tuple(slice(a, b) for a, b in zip(low, high))] != 0
+        low, high = low + first, high + first
+        self._label_low = low
         self.extent_mm = (high - low) * self.spacing_mm
         self.field_mm = float(max(min_field_mm, field_factor * self.extent_mm.max()))
         self._middle = (low + high) / 2 - 0.5
@@ -117,15 +129,32 @@ class LesionViews:
             area = self._label.sum(axis=tuple(other for other in range(3) if other != axis))
             best = np.flatnonzero(area == area.max())
             self._slices.append(int(best[len(best) // 2]))
+        if axial_index is not None:
+            self._slices[0] = (shape[0] - 1 - axial_index if flips[0] else axial_index) - int(low[0])
+            if not 0 <= self._slices[0] < len(self._label):
+                raise ValueError(f"the axial slice {axial_index} does not meet the lesion")
 
-    def view(self, plane: str, pixels: int = 480) -> View:
-        """The zoomed view of ``plane``, ``pixels`` square."""
+    def place(self, plane: str, zyx: np.ndarray) -> tuple[float, float]:
+        """Where the scan index (z, y, x; may be continuous) lies in the view of ``plane``: (x, y) in picture fractions 0-1."""
+        _, rows, columns = _PLANES[plane]
+        at = []
+        for axis in (columns, rows):
+            source = float(np.asarray(zyx, float)[self._order[axis]])
+            voxel = self._after.shape[axis] - 1 - source if self._flips[axis] else source
+            at.append(0.5 + float((voxel - self._middle[axis]) * self.spacing_mm[axis]) / self.field_mm)
+        return at[0], at[1]
+
+    def view(self, plane: str, pixels: int = 480, window: tuple[float, float] | None = None) -> View:
+        """The zoomed view of ``plane``, ``pixels`` square; ``window`` (width, level) in HU instead of the type's own."""
+        window = window or self.window
         through, rows, columns = _PLANES[plane]
         index = self._slices[through]
         outlines = self._outlines(index, through, rows, columns)
         position = int(self._label_low[through]) + index
-        before = self._zoomed(np.take(self._before, position, axis=through), rows, columns, pixels)
-        after = self._zoomed(np.take(self._after, position, axis=through), rows, columns, pixels)
+        before = self._zoomed(np.take(self._before, position, axis=through), rows, columns, pixels, window)
+        after = before
+        if self._after is not self._before:
+            after = self._zoomed(np.take(self._after, position, axis=through), rows, columns, pixels, window)
         return View(plane, _LETTERS[plane], self.field_mm, before, after, outlines)
 
     def overview(self, plane: str = "axial", pixels: int = 320) -> Overview:
@@ -148,7 +177,9 @@ class LesionViews:
         )
         return Overview(plane, _LETTERS[plane], window_grey(zoomed, self.window), box)
 
-    def _zoomed(self, picture: np.ndarray, rows: int, columns: int, pixels: int) -> np.ndarray:
+    def _zoomed(
+        self, picture: np.ndarray, rows: int, columns: int, pixels: int, window: tuple[float, float]
+    ) -> np.ndarray:
         step_mm = self.field_mm / pixels
         offset_mm = (np.arange(pixels) + 0.5) * step_mm - self.field_mm / 2
         grid, crop = [], []
@@ -162,11 +193,11 @@ class LesionViews:
             crop.append(slice(first, last))
             grid.append(np.where((index < -0.5) | (index > size - 0.5), -1e6, np.clip(index, 0, size - 1)) - first)
         patch = np.asarray(picture[tuple(crop)], np.float32)
-        beyond = self.window[1] - self.window[0]
+        beyond = window[1] - window[0]
         values = ndimage.map_coordinates(
             patch, np.meshgrid(*grid, indexing="ij"), order=1, mode="constant", cval=beyond
         )
-        return window_grey(values, self.window)
+        return window_grey(values, window)
 
     def _outlines(self, index: int, through: int, rows: int, columns: int) -> list[np.ndarray]:
         from contourpy import contour_generator
