@@ -19,7 +19,7 @@ from .document import ReportDocument
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-PIP_COMMAND = 'pip install "highdicom>=0.23" "pydicom>=2.4"'
+PIP_COMMAND = 'pip install "highdicom>=0.24" "pydicom>=3.0"'
 MANUFACTURER, PRODUCT = "SlicerPASTA", "PASTA"
 SERIES_NUMBER = 9100
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID",

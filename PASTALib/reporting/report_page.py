@@ -109,7 +109,7 @@ def _summary(findings: list[Finding], void: bool) -> str:
         return "<p class=nothing>No lesion in this mask.</p>"
     head = (
         "<th>No.<th>Lesion<th class=wide>Place<th class=wide>Size Z×X×Y<th>Axial diameters<th class=wide>Volume<th class=wide>HU"
-        "<th>Shape<th>Density<th class=wide>Texture<th class=wide>Margin<th class=wide>Adjacent structures"
+        "<th>Shape<th class=wide>Density<th class=wide>Texture<th class=wide>Margin<th class=wide>Adjacent structures"
     )
     rows = []
     for item in findings:
@@ -129,7 +129,7 @@ def _summary_cell(item: Finding, key: str, void: bool) -> str:
     text = entry.value.removesuffix(" margin") if entry else "–"
     if key == "invasion" and entry:
         text = "Close" if entry.value == _CLOSE else "Apart"
-    kinds = ["wide"] if key not in ("shape", "density") else []
+    kinds = ["wide"] if key != "shape" else []
     kinds += ["void"] if void and entry and entry.basis == "predicted" else []
     return f"<td class='{' '.join(kinds)}'>{escape(text)}"
 
