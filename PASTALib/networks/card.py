@@ -43,6 +43,34 @@ class ModelCard:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        def require(fine: bool, key: str, wanted: str) -> None:
+            if not fine:
+                raise InputError(f"model card: {key} {getattr(self, key)!r}; wanted {wanted}")
+
+        def is_number(value, kind=(int, float)) -> bool:
+            return isinstance(value, kind) and not isinstance(value, bool)
+
+        sides = (
+            isinstance(self.patch, tuple)
+            and len(self.patch) == 3
+            and all(is_number(n, int) and n > 0 for n in self.patch)
+        )
+        require(sides, "patch", "three whole numbers of voxels")
+        require(is_number(self.spacing_mm) and 0 < self.spacing_mm < 100, "spacing_mm", "the millimetres of a voxel")
+        require(is_number(self.attribute_crop, int) and self.attribute_crop > 0, "attribute_crop", "a number of voxels")
+        require(
+            self.lesion is None or self.lesion in taxonomy.LESION_KEYS,
+            "lesion",
+            f"one of {', '.join(taxonomy.LESION_KEYS)}",
+        )
+        require(isinstance(self.trained, bool), "trained", "true or false")
+        for key in ("name", "source", "licence"):
+            require(isinstance(getattr(self, key), str), key, "text")
+        require(
+            isinstance(self.notes, tuple) and all(isinstance(line, str) for line in self.notes),
+            "notes",
+            "a list of lines",
+        )
         for key in ("orientation", "attribute_orientation"):
             if getattr(self, key) not in ORIENTATIONS:
                 raise InputError(f"model card: {key} {getattr(self, key)!r}; wanted one of {', '.join(ORIENTATIONS)}")
