@@ -103,6 +103,9 @@ def _register() -> None:
 
     for module in (demo, synth, gallery, report, features, organs):
         app.command(module.__name__.rsplit(".", 1)[-1])(module.command)
+    from .commands import models
+
+    app.add_typer(models.app, name="models")
 
 
 _register()

@@ -150,9 +150,9 @@ def _load(path: Path, card: ModelCard | None = None, name: str | None = None) ->
                     f"{file}: network {found} differs from {shape} of {files[0].parent.name}; give one fold alone"
                 )
         networks.append(_network(shape, state))
-    card = card or _card(first, shape, report, folder, path)
-    if folder and folder.notes:
-        card = card.with_notes(*folder.notes)
+    if card is None:
+        card = _card(first, shape, report, folder, path)
+        card = card.with_notes(*(folder.notes if folder else ()))
     if name:
         card = replace(card, name=name)
     card = _with_fitting_patch(card, shape)
@@ -182,17 +182,20 @@ def _card(weights: Weights, shape: NetworkShape, report: LoadReport, folder, pat
     trainer = str(weights.extras.get("trainer_name", ""))
     plans = folder.plans if folder else arguments.get("plans")
     dataset = folder.dataset if folder else arguments.get("dataset_json")
-    if isinstance(plans, dict) and isinstance(dataset, dict):
-        name, place = arguments.get("configuration"), folder.path if folder else path
-        if folder and folder.configuration in plans.get("configurations", ()):
-            name = folder.configuration
+    if not isinstance(plans, dict) or not isinstance(dataset, dict):
+        return _published_card(shape, report, path, trainer)
+    place = folder.path if folder else path
+    try:
+        planned = (folder.configuration if folder else None, arguments.get("configuration"))
+        name = next((item for item in planned if item in plans["configurations"]), None)
         card = nnunet_folder.card_of(plans, dataset, name, place, trainer)
         if report.naming == "nnU-Net":
             nnunet_folder.require_our_layers(plans, name, place)
-        if not shape.classes:
-            return replace(card, labels={}, lesion=None)
-        return card
-    return _published_card(shape, report, path, trainer)
+    except (TypeError, KeyError, AttributeError, IndexError) as error:  # JSON of another layout than nnU-Net writes
+        raise InputError(
+            f"{place}: plans or dataset.json are not as nnU-Net version 2 writes them ({error}); copy them again"
+        ) from None
+    return card if shape.classes else replace(card, labels={}, lesion=None)
 
 
 def _published_card(shape: NetworkShape, report: LoadReport, path: Path, trainer: str) -> ModelCard:

@@ -94,7 +94,7 @@ class PastaNet(nn.Module):
 
     def __init__(self, shape: NetworkShape = NetworkShape(), deep_supervision: bool = False):
         super().__init__()
-        if shape.levels < 3 or (not shape.classes and not shape.attribute_outputs and shape.levels < 3):
+        if shape.levels < 3:
             raise ValueError(f"a network of {shape.levels} levels; wanted 3 or more")
         self.shape = shape
         self.deep_supervision = deep_supervision

@@ -459,6 +459,9 @@ def test_add_a_model_folder(tmp_path, store):
     model = load_model("lung")
     assert model.card.name == "lung" and model.card.lesion == "lung_tumor" and model.card.patch == (64, 64, 64)
     refused(pasta("models", "add", folder / "fold_0", "--name", "fold"), "one fold of a model")
+    (folder / "fold_0" / "checkpoint_final.pth").rename(folder / "fold_0" / "checkpoint_best.pth")
+    assert pasta("models", "add", folder, "--name", "best").exit_code == 0
+    assert len(load_model("best").card.notes) == 1 and "checkpoint_best.pth is used" in load_model("best").card.notes[0]
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, store, weights):
