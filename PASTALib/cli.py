@@ -38,9 +38,7 @@ class _OneLineErrors(TyperGroup):
         except MemoryError:
             code = _complain("not enough memory; crop the scan to the region of interest", 1, debug)
         except Exception as error:
-            where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            hint = "" if debug else " (the same command with --debug shows where)"
-            code = _complain(f"unexpected problem: {where}{hint}", 1, debug)
+            code = _complain(_problem_line(error, debug), 1, debug)
         code = code if isinstance(code, int) else 0
         if standalone_mode:
             sys.exit(code)
@@ -58,6 +56,15 @@ def _complain(message: str, code: int, debug: bool = False) -> int:
         traceback.print_exc()
     typer.echo("pasta: " + " ".join(message.split()), err=True)
     return code
+
+
+def _problem_line(error: Exception, debug: bool) -> str:
+    from .worker import WorkerError  # here, because a command that went well has no use for it
+
+    if isinstance(error, WorkerError):
+        return str(error)
+    where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected problem: {where}" + ("" if debug else " (the same command with --debug shows where)")
 
 
 def _usage_line(error: Exception) -> str:
@@ -90,7 +97,7 @@ def _pasta(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Synthetic lesions with eight chosen attributes in CT, and the structured reports that go with them.
+    """Synthetic lesions with eight chosen attributes in CT; segmentation of organs and lesions; structured reports.
 
     New here? [bold]pasta demo --out demo[/bold] needs no data.
     """
@@ -99,9 +106,9 @@ def _pasta(
 
 
 def _register() -> None:
-    from .commands import demo, features, gallery, organs, report, synth
+    from .commands import demo, features, gallery, organs, report, segment, synth
 
-    for module in (demo, synth, gallery, report, features, organs):
+    for module in (demo, synth, gallery, segment, report, features, organs):
         app.command(module.__name__.rsplit(".", 1)[-1])(module.command)
     from .commands import models
 

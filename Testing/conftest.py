@@ -10,6 +10,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes: one thread each, or they hinder one another
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(_name, "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(tmp_path_factory):
+    """Tests see none of this user's models and cached measurements, and leave none behind."""
+    names = {"PASTA_CACHE": "cache", "PASTA_DATA": "data"}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: str(tmp_path_factory.mktemp(folder)) for name, folder in names.items()})
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
 
 def real_data_folder() -> Path:
     """Folder with the real test scans (``cases/S01_ts_torso/…``); it may not exist."""

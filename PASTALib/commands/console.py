@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,18 +24,31 @@ class Steps:
             return lambda *_, **__: None
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(text, total=None)
+        self._task = self._progress.add_task(text, total=None, left="")
+        begun: list[
+            float
+        ] = []  # seconds and share when the first share came: what was before does not foretell the rest
 
         def update(*values, **_) -> None:
             numbers = [float(item) for item in values if isinstance(item, (int, float))]
             texts = [item for item in values if isinstance(item, str)]
             share = numbers[0] / numbers[1] if len(numbers) > 1 and numbers[1] else numbers[0] if numbers else None
             if share is not None:
-                self._progress.update(self._task, total=1.0, completed=min(1.0, share))
+                begun[:] = begun or [time.monotonic(), share]
+                left = _time_left(time.monotonic() - begun[0], share - begun[1], 1 - share)
+                self._progress.update(self._task, total=1.0, completed=min(1.0, share), left=left)
             if texts:
                 self._progress.update(self._task, description=texts[0])
 
         return update
+
+
+def _time_left(elapsed_s: float, done: float, rest: float) -> str:
+    """ "about 2 min left" once that can be told, else nothing."""
+    if elapsed_s < 2 or done <= 0.01 or rest <= 0:
+        return ""
+    seconds = elapsed_s * rest / done
+    return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
 @contextmanager
@@ -46,7 +60,13 @@ def steps(quiet: bool = False) -> Iterator[Steps]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield Steps(progress)
 

@@ -1,15 +1,20 @@
-"""``pasta demo``: a first look that needs no data."""
+"""``pasta demo``: a first look that needs no data: lesions, segmentation, report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import taxonomy
 from ..errors import InputError
 from . import options
+
+if TYPE_CHECKING:
+    from ..synthesis.scan import PreparedScan
+    from ..synthesis.spec import SynthesisResult
+    from .console import Steps
 
 SHOWCASE = ("liver_tumor", "kidney_cyst", "pancreas_tumor")
 
@@ -30,7 +35,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same name in DIR.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no progress, for machines.")] = False,
 ) -> None:
-    """Make a case with a few lesions and a page to look at, in the digital phantom or in your own CT."""
+    """Make a case with a few lesions, segment it, report it, and write a page to look at: in the digital phantom or in your own CT."""
     kinds = list(dict.fromkeys(options.lesion_type(item) for item in lesion or SHOWCASE))
     options.scan_and_seed(ct, organs, organ_scheme, seed, spacing)
 
@@ -88,14 +93,17 @@ def command(
                 settings={"lesions": kinds},
                 steps=progress,
             )
+            links, told = _networks(scan, results, source, staging, progress)
+            notes += told
             facts = [source.capitalize() if ct is None else source, scan.phase, f"seed {seed}"]
-            write_pages(staging, entries, "Synthetic lesions, a first look", [*facts, *notes])
+            write_pages(staging, entries, "Synthetic lesions, a first look", [*facts, *notes], links)
             folder = target.path / folder.relative_to(staging)
 
     page = target.path / "index.html"
     if as_json:
         lesions = [work.lesion_json(result) for result in results]
-        print_json({"page": str(page), "case": str(folder), "phase": scan.phase, "notes": notes, "lesions": lesions})
+        made = {"page": str(page), "case": str(folder), "files": [str(target.path / file) for file, _ in links]}
+        print_json({**made, "phase": scan.phase, "notes": notes, "lesions": lesions})
         return
     for line in notes:
         note(line)
@@ -117,3 +125,79 @@ def _possible(scan, kinds: list[str]) -> list[str]:
     if not shown:
         raise InputError("the organ map has none of the ten organs; run pasta organs or choose another map")
     return shown
+
+
+def _networks(
+    scan: PreparedScan, results: list[SynthesisResult], source: str, folder: Path, steps: Steps
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Segment the lesions' organs and report the lesions; (file, title) of what was written below ``folder``, and notes.
+
+    Until there are trained weights, random ones go the same way, and what they say is kept out of the report.
+    """
+    from ..findings import LesionMask, complete, find_lesions, scan_phase
+    from ..reporting.document import ModelFacts, ReportDocument, ScanFacts, write_json
+    from ..reporting.report_page import write_page
+    from ..volume import Volume
+
+    steps.start("Measuring the lesions")
+    ct = Volume(scan.ct.array, scan.ct.affine, {"source": source})
+    labels = Volume(scan.lesion_labels(), ct.affine)
+    notes: list[str] = []
+    phase = scan_phase(ct, scan.organs)
+    findings = find_lesions(ct, LesionMask.of_pasta_labels(labels), organs=scan.organs, phase=phase, notes=notes)
+    links = [("report.html", "Structured report"), ("report.json", "the same as JSON")]
+    facts = None
+    if missing := _torch_missing():
+        notes.append(missing)
+    else:
+        predictions, told = _run_networks(scan, findings, folder, steps)
+        links.append((told["file"], "Segmentation (label map)" if told["trained"] else "Label map of random weights"))
+        if told["trained"]:
+            notes += told["notes"]
+            findings = [complete(item, answer) for item, answer in zip(findings, predictions, strict=True)]
+            facts = ModelFacts(told["model"])
+        else:
+            notes.append(
+                f"no trained weights come with this version yet: networks of random weights segmented {told['windows']} windows in "
+                f"{told['seconds']['windows']:.1f} s ({told['engine']}) and judged the lesions, which means nothing and is left out of the report"
+            )
+    steps.start("Writing the report")
+    document = ReportDocument(ScanFacts.of(ct, phase), findings, _now(), facts, "lesions of this demo", notes)
+    write_page(document, ct, folder / "report.html")
+    write_json(document, folder / "report.json")
+    return links, notes
+
+
+def _run_networks(scan: PreparedScan, findings: list, folder: Path, steps: Steps) -> tuple[list, dict]:
+    """Attribute predictions, and what is told of the segmentation that now lies in ``folder``."""
+    import numpy as np
+
+    from ..worker import Worker
+    from . import network_work
+
+    model = network_work.first_model()
+    region = np.zeros(scan.ct.array.shape, bool)
+    for key in {taxonomy.lesion(item.lesion).organ for item in findings}:
+        region |= scan.organs.mask(key)
+    with Worker() as worker:
+        labels, told = network_work.segment_scan(worker, scan.ct, model, {}, region, steps)
+        centres = [item.centre_ras for item in findings]
+        predictions = network_work.predict_lesions(worker, scan.ct, model, centres, "auto", steps)
+    told["file"] = "segmentation.nii.gz" if told["trained"] else "segmentation-random-weights.nii.gz"
+    network_work.write_labels(labels, told["names"], folder / told["file"])
+    return predictions, told
+
+
+def _torch_missing() -> str:
+    """A note when there is no PyTorch here; empty when there is."""
+    from importlib.util import find_spec
+
+    if find_spec("torch"):
+        return ""
+    return 'segmentation and attribute prediction need PyTorch: pip install "slicerpasta[fast]"'
+
+
+def _now() -> str:
+    from datetime import datetime
+
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -109,12 +109,18 @@ def draw_types(
         after[result.region] = scan.ct.array[result.region]
 
 
-def write_pages(folder: Path, entries: list[GalleryEntry], title: str, facts: list[str]) -> None:
+def write_pages(
+    folder: Path,
+    entries: list[GalleryEntry],
+    title: str,
+    facts: list[str],
+    links: list[tuple[str, str]] | None = None,
+) -> None:
     """index.html and gallery.png."""
     from ..reporting.contact_sheet import save_contact_sheet
     from ..reporting.gallery import write_gallery
 
-    write_gallery(folder / "index.html", entries, title, facts)
+    write_gallery(folder / "index.html", entries, title, facts, links)
     cells = []
     for entry in entries:
         if entry.report is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..synthesis.scan import PreparedScan
     from ..synthesis.spec import LesionRequest, SynthesisResult
+    from ..volume import Volume
 
 
 SEEDS_FOR_A_PAGE, SEED_STEP = 6, 1000
@@ -27,13 +28,19 @@ def load_scan(ct_path: Path, organs_path: Path, scheme: str | None, steps: Steps
     options.existing(organs_path, "--organs")
     from ..organs import read_organs
     from ..synthesis.scan import prepare_scan
-    from ..volume import read_volume
 
     steps.start("Reading the CT")
-    ct = read_volume(ct_path, "ct")
+    ct = read_ct(ct_path)
     steps.start("Reading the organ map")
     organs = read_organs(organs_path, scheme, ct)
     return prepare_scan(ct, organs, steps.start("Preparing the scan"))
+
+
+def read_ct(path: Path) -> Volume:
+    """The CT that ``--ct`` names."""
+    from ..volume import read_volume
+
+    return read_volume(options.existing(path, "--ct"), "ct")
 
 
 def phantom_scan(phase: str, spacing_mm: float, seed: int, steps: Steps) -> PreparedScan:

@@ -90,7 +90,7 @@ def _fastest(names: list[str], shape: NetworkShape, patch, make, tell) -> str:
     for name in names:
         tell(f"measuring {name}")
         try:
-            seconds[name] = measure(make(name), patch)
+            seconds[name] = measure(make(name), patch, runs=1)
         except Exception as error:  # an engine that fails here, for whatever reason, is not the fastest
             if name == TORCH_FP32:
                 raise

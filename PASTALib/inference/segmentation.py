@@ -60,7 +60,7 @@ def segment(
 
     ``region``: bool mask on the scan's grid; only its bounding box and 24 mm around are computed, the rest is background. ``engine``:
     "auto" (the fastest, measured once), "fp32", or one of ``engines.NAMES``. ``step`` from window to window as a share of its side (None:
-    0.5 on a GPU, 0.6 on a CPU). ``mirroring`` averages over all eight mirror images, eight times slower. ``skip_air`` leaves windows out
+    0.5 on a GPU, 0.6 on a CPU). ``mirroring`` averages over the mirror images that the model was trained for, usually all eight and eight times slower. ``skip_air`` leaves windows out
     that show nothing but air. On a GPU that runs out of memory the sums go to main memory, then everything to the CPU; ``notes`` say so.
 
     InputError for a model that does not segment, an empty region, or settings that are out of range.
@@ -69,6 +69,11 @@ def segment(
     if not model.segments:
         raise InputError(
             f"{card.name}: this model does not segment ({_abilities(model)}); choose another (pasta models list)"
+        )
+    if model.networks[0].shape.in_channels != 1:
+        channels = model.networks[0].shape.in_channels
+        raise InputError(
+            f"{card.name}: this model takes {channels} images at once; wanted one that segments a single CT"
         )
     if step is not None and not 0.05 <= step <= 1:
         raise InputError(f"step {step:g} is out of range; give the share of a window from 0.05 to 1")
@@ -137,7 +142,7 @@ def _with_fallback(hu, model, device, engine, step, mirroring, skip_air, progres
                 setting.device,
                 setting.engine,
                 digest=model.digest,
-                windows=count * (8 if mirroring else 1),
+                windows=count * (2 ** len(model.mirror_axes) if mirroring else 1),
                 tell=lambda text: progress(0, 0, text),
             )
             clock("prepare")
@@ -147,7 +152,7 @@ def _with_fallback(hu, model, device, engine, step, mirroring, skip_air, progres
                 model.card.intensity,
                 patch,
                 step=setting.step,
-                mirror_axes=(0, 1, 2) if mirroring else (),
+                mirror_axes=model.mirror_axes if mirroring else (),
                 skip_air=skip_air,
                 buffer_device=setting.device if setting.buffer == "device" else "cpu",
                 progress=progress,

@@ -64,8 +64,17 @@ class GalleryEntry:
         return cls(lesion_key, skipped=reason)
 
 
-def write_gallery(path: str | Path, entries: list[GalleryEntry], title: str, facts: list[str]) -> Path:
-    """Write the page as one HTML file without external resources and return its path. ``facts`` are short lines under the title."""
+def write_gallery(
+    path: str | Path,
+    entries: list[GalleryEntry],
+    title: str,
+    facts: list[str],
+    links: list[tuple[str, str]] | None = None,
+) -> Path:
+    """Write the page as one HTML file without external resources and return its path.
+
+    ``facts`` are short lines under the title, ``links`` pairs of a file beside the page and what to call it.
+    """
     shown = [entry for entry in entries if entry.report is not None]
     left_out = [entry for entry in entries if entry.report is None]
     anchors = [f"lesion-{number}" for number in range(1, len(shown) + 1)]
@@ -74,6 +83,7 @@ def write_gallery(path: str | Path, entries: list[GalleryEntry], title: str, fac
         "<header><h1>", escape(title), "</h1><ul class=facts>",
         *(f"<li>{escape(fact)}</li>" for fact in facts),
         "</ul>",
+        _links(links or []),
         _navigation(anchors, names) if len(shown) > 1 else "",
         "</header><main>",
         *(_card(entry, anchor, name) for entry, anchor, name in zip(shown, anchors, names)),
@@ -97,6 +107,11 @@ def _name(entry: GalleryEntry) -> str:
 def _navigation(anchors: list[str], names: list[str]) -> str:
     links = "".join(f"<a href='#{anchor}'>{escape(name)}</a>" for anchor, name in zip(anchors, names))
     return f"<nav aria-label='Lesions'>{links}</nav>"
+
+
+def _links(links: list[tuple[str, str]]) -> str:
+    items = " · ".join(f"<a href='{escape(file)}'>{escape(text)}</a>" for file, text in links)
+    return f"<p class=beside>{items}</p>" if items else ""
 
 
 def _card(entry: GalleryEntry, anchor: str, name: str) -> str:

@@ -9,6 +9,7 @@ font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,s
 h1{font-size:clamp(1.5rem,3.2vw,2.1rem);line-height:1.2;margin:0 0 .5rem;letter-spacing:-.01em;font-weight:650}
 h2{font-size:1.25rem;line-height:1.25;margin:0;font-weight:650}
 .facts{list-style:none;margin:0 0 1rem;padding:0;color:var(--quiet);display:flex;flex-wrap:wrap;gap:.1rem 1.4rem;font-size:.95rem}
+header .beside{margin:0 0 1rem}header .beside a{color:var(--blue)}
 nav{display:flex;flex-wrap:wrap;gap:.4rem;margin:0 0 1.4rem}
 nav a{color:var(--text);text-decoration:none;font-size:.875rem;padding:.25rem .7rem;border:1px solid var(--line);border-radius:99px}
 nav a:hover,nav a:focus-visible{border-color:var(--amber);outline:none}

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from PASTALib.errors import InputError  # noqa: E402
-from PASTALib.inference import engine_choice, engines  # noqa: E402
+from PASTALib.inference import engine_choice  # noqa: E402
 from PASTALib.inference.engine_choice import choose_engines  # noqa: E402
 from PASTALib.inference.engines import EXACT, available, features_suffice, make_engine  # noqa: E402
 from PASTALib.networks.unet import NetworkShape, PastaNet, initialise  # noqa: E402
@@ -109,7 +109,7 @@ def test_the_quickest_engine_is_measured_once_and_remembered(net, own_cache, mon
     speeds = {name: 1.0 + number for number, name in enumerate(reversed(HERE))}
     asked = []
     monkeypatch.setattr(
-        engine_choice, "measure", lambda engine, patch: asked.append(engine.name) or speeds[engine.name]
+        engine_choice, "measure", lambda engine, patch, runs: asked.append(engine.name) or speeds[engine.name]
     )
     (best,) = choose_engines([net], PATCH, CPU)
     assert best.name == HERE[-1] and sorted(asked) == sorted(HERE)
@@ -122,19 +122,19 @@ def test_the_quickest_engine_is_measured_once_and_remembered(net, own_cache, mon
 
 def test_fp32_keeps_to_full_precision(net, monkeypatch):
     asked = []
-    monkeypatch.setattr(engine_choice, "measure", lambda engine, patch: asked.append(engine.name) or 1.0)
+    monkeypatch.setattr(engine_choice, "measure", lambda engine, patch, runs: asked.append(engine.name) or 1.0)
     (engine,) = choose_engines([net], PATCH, CPU, "fp32")
     assert engine.name in EXACT and set(asked) <= set(EXACT)
 
 
 def test_few_windows_are_not_worth_converting_a_model(net, monkeypatch):
-    monkeypatch.setattr(engine_choice, "measure", lambda engine, patch: 0.0 if "vino" in engine.name else 1.0)
+    monkeypatch.setattr(engine_choice, "measure", lambda engine, patch, runs: 0.0 if "vino" in engine.name else 1.0)
     (engine,) = choose_engines([net], PATCH, CPU, windows=2)
     assert engine.name.startswith("torch")
 
 
 def test_an_engine_that_fails_here_is_passed_over(net, monkeypatch):
-    def measure(engine, patch):
+    def measure(engine, patch, runs):
         if engine.name != "torch-fp32":
             raise RuntimeError("illegal instruction")
         return 9.0

@@ -42,7 +42,9 @@ class Threshold:
 def model(**card):
     net = initialise(PastaNet(NetworkShape.of_width(4, 4, classes=3)), 0).eval()
     card = ModelCard("little", {1: "liver", 2: "liver_tumor"}, patch=PATCH, intensity=RAW, **card)
-    return SimpleNamespace(card=card, networks=[net], segments=True, predicts_attributes=False, digest="")
+    return SimpleNamespace(
+        card=card, networks=[net], segments=True, predicts_attributes=False, digest="", mirror_axes=(0, 1, 2)
+    )
 
 
 @pytest.fixture
@@ -174,6 +176,17 @@ def test_what_it_did_is_told(threshold):
     assert counted == sorted(counted) and counted[-1] == 8
 
 
+def test_mirroring_keeps_to_the_axes_of_the_training(threshold):
+    scan, inside = ball(affine_of((1, 1, 1)), (48, 48, 48), 20)
+    for axes, passes in (((0, 1, 2), 8), ((2,), 2), ((), 1)):
+        given = model()
+        given.mirror_axes = axes
+        threshold.windows.clear()
+        found = segment(scan, given, mirroring=True)
+        assert len(threshold.windows) == passes
+        assert np.array_equal(found.labels.array == 1, inside)
+
+
 def test_cancelling_passes_through(threshold):
     scan, _ = ball(affine_of((1, 1, 1)), (60, 60, 60), 20)
 
@@ -230,6 +243,10 @@ def test_bad_requests_are_one_line():
     scan, _ = ball(affine_of((1, 1, 1)), (50, 50, 50), 20)
     with pytest.raises(InputError, match="does not segment"):
         segment(scan, SimpleNamespace(**{**vars(model()), "segments": False, "predicts_attributes": True}))
+    two = model()
+    two.networks = [PastaNet(NetworkShape.of_width(4, 4, classes=3, in_channels=2))]
+    with pytest.raises(InputError, match="takes 2 images"):
+        segment(scan, two)
     with pytest.raises(InputError, match="region is empty"):
         segment(scan, model(), region=np.zeros(scan.array.shape, bool))
     with pytest.raises(InputError, match="region of shape"):
