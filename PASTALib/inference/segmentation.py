@@ -203,7 +203,7 @@ def _region_box(ct: Volume, region: np.ndarray, card) -> tuple[slice, slice, sli
     spacing = ct.spacing_zyx_mm
     margin = np.ceil(REGION_MARGIN_MM / spacing).astype(int)
     box = tuple(slice(s.start - int(m), s.stop + int(m)) for s, m in zip(found[0], margin))
-    least = np.ceil(max(card.patch) * card.spacing_mm / spacing).astype(int) + 1
+    least = np.floor((max(card.patch) - 1) * card.spacing_mm / spacing).astype(int) + 1  # one window, not a voxel more
     return grown_box(box, ct.array.shape, 0, [int(n) for n in least])
 
 

@@ -21,6 +21,7 @@ from .checkpoint import Weights, read_weights
 from .matching import ATTRIBUTE_HEADS, Entry, LoadReport, match
 from .unet import ATTRIBUTE_OUTPUTS, NetworkShape, PastaNet, initialise, parameter_count
 
+STARTER = "starter"
 RANDOM_WIDTH, MAX_RANDOM_WIDTH = 8, 64
 NO_STATISTICS = "the intensity statistics of its training are not published; the authors' piecewise map is assumed"
 NO_LABELS = "the file does not say what its classes are"
@@ -100,6 +101,10 @@ def load_model(source: str | Path) -> PastaModel:
         return _load(stored.path, None if stored.card is None else ModelCard.from_json(stored.card), stored.name)
     path = Path(source).expanduser()
     if not path.exists():
+        if text == STARTER:
+            raise InputError(
+                "no starter weights come with this version; give --model FILE (a checkpoint or an nnU-Net model folder), or --model random to try things out"
+            )
         known = ", ".join(item.name for item in models.list_models()) or "none yet"
         raise InputError(
             f"{source}: neither a file, nor a folder, nor a model in the store (there: {known}); see pasta models list"
