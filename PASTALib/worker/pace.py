@@ -49,7 +49,8 @@ class Pace:
 class Reporter:
     """The ``Progress`` that a job gets: passes steps on, and raises Cancelled once ``cancel`` has been called.
 
-    The first step, a new text and the last step are always told; others at most every 0.1 s, the newest of them when ``flush`` is called.
+    The first step of a job, its last, and the last of each stage are always told; others at most every 0.1 s, the newest of them when
+    ``flush`` is called.
     """
 
     def __init__(self, tell: Callable[[dict], None]):
@@ -58,7 +59,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._waiting: dict | None = None
-        self._told_at = float("-inf")
+        self._told_at, self._told = float("-inf"), (0, 0)
 
     def __call__(self, step: int, of: int, text: str = "") -> None:
         self.check()
@@ -67,7 +68,8 @@ class Reporter:
             eta = self._pace(int(step), int(of), now)
             event = {"event": "progress", "step": int(step), "of": int(of), "text": str(text)}
             self._waiting = event | {"eta_s": None if eta is None else round(eta, 2)}
-            if now - self._told_at >= INTERVAL_S:
+            complete = 0 < of <= step and (step, of) != self._told
+            if complete or now - self._told_at >= INTERVAL_S:
                 self._send(now)
 
     def check(self) -> None:
@@ -88,4 +90,5 @@ class Reporter:
 
     def _send(self, now: float) -> None:
         event, self._waiting, self._told_at = self._waiting, None, now
+        self._told = (event["step"], event["of"])
         self._tell(event)

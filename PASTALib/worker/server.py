@@ -195,6 +195,7 @@ def ready(jobs: Mapping[str, Job]) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until stdin ends; never returns."""
+    parent = os.getppid()
     inlet, outlet = _private_pipes()
     parser = argparse.ArgumentParser(prog="python -m PASTALib.worker", description=__doc__)
     parser.add_argument("--folder", type=Path, help="the client's private folder for array files")
@@ -221,7 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger().addHandler(_LogEvents(server, send))
     os.write(outlet, b"\n")  # ends whatever a launcher printed before
     server.start()
-    threading.Thread(target=_watch, args=(server, given.folder, os.getppid()), name="pasta-watch", daemon=True).start()
+    threading.Thread(target=_watch, args=(server, given.folder, parent), name="pasta-watch", daemon=True).start()
     orphan = True
     try:
         orphan = _serve(server, inlet)
