@@ -18,7 +18,7 @@ from .errors import InputError
 _UsageError = typer.BadParameter.__mro__[1]
 
 
-class _OneLineErrors(TyperGroup):
+class OneLineErrors(TyperGroup):
     """Bad input: one line on stderr and exit code 2. Interrupted: 130. Anything unforeseen: 1, with a hint at ``--debug``."""
 
     def main(
@@ -28,7 +28,7 @@ class _OneLineErrors(TyperGroup):
         debug = "--debug" in args or bool(os.environ.get("PASTA_DEBUG"))
         args = [item for item in args if item != "--debug"]
         try:
-            code = super().main(args, "pasta", complete_var, False, windows_expand_args, **extra)
+            code = super().main(args, prog_name or self.name, complete_var, False, windows_expand_args, **extra)
         except (KeyboardInterrupt, typer.Abort):
             code = _complain("interrupted; nothing was written", 130)
         except _UsageError as error:
@@ -62,6 +62,8 @@ def _problem_line(error: Exception, debug: bool) -> str:
     from .worker import WorkerError  # here, because a command that went well has no use for it
 
     if isinstance(error, WorkerError):
+        if debug and error.details:
+            typer.echo(error.details, err=True)
         return str(error)
     where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"unexpected problem: {where}" + ("" if debug else " (the same command with --debug shows where)")
@@ -74,7 +76,7 @@ def _usage_line(error: Exception) -> str:
 
 
 app = typer.Typer(
-    cls=_OneLineErrors,
+    cls=OneLineErrors,
     name="pasta",
     add_completion=False,
     pretty_exceptions_enable=False,

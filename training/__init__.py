@@ -1,1 +1,1 @@
-"""Headless generation at scale, pretraining, fine-tuning and benchmarks (``python -m training``)."""
+"""Headless training: generation at scale, pretraining, fine-tuning (``python -m training --help``)."""
