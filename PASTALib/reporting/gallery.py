@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 
 from .. import taxonomy
 from ..attributes import StructuredReport
+from .page_parts import jpeg, orientation_letters, overview_figure, signed
 from .page_style import SCRIPT, STYLE
 from .rows import AttributeRow, attribute_rows
 from .views import LesionViews, Overview, View, scale_bar_mm
@@ -121,7 +120,7 @@ def _card(entry: GalleryEntry, anchor: str, name: str) -> str:
         _figure(axial, "Before", scale=True),
         _figure(axial, "After", hold=True),
         _figure(axial, "Outline"),
-        _overview_figure(entry.overview),
+        overview_figure(entry.overview),
     ]
     more = [
         _figure(
@@ -134,14 +133,10 @@ def _card(entry: GalleryEntry, anchor: str, name: str) -> str:
     return (
         f"<article id={anchor}><div class=title><h2>{escape(name)}</h2>"
         f"<p>{escape(report.location_detail or report.organ.name)} · {escape(report.value('size') or '')}"
-        f" · window {_signed(width)}, level {_signed(level)} HU</p></div>{remarks}"
+        f" · window {signed(width)}, level {signed(level)} HU</p></div>{remarks}"
         f"<div class=pictures>{''.join(pictures)}</div>{_attributes(entry.rows)}"
         f"<details><summary>Coronal and sagittal</summary><div class='pictures three'>{''.join(more)}</div></details></article>"
     )
-
-
-def _signed(value: float) -> str:
-    return f"{value:g}".replace("-", "\u2212")
 
 
 def _attributes(rows: list[AttributeRow]) -> str:
@@ -174,7 +169,7 @@ def _left_out(entries: list[GalleryEntry]) -> str:
 def _figure(view: View, caption: str, *, scale: bool = False, hold: bool = False) -> str:
     outlined = caption.lower().endswith("outline")
     before = caption.lower().endswith("before")
-    marks = _letters(view.letters)
+    marks = orientation_letters(view.letters)
     if outlined:
         lines = "".join(
             f"<polygon points='{' '.join(f'{100 * x:.2f},{100 * y:.2f}' for x, y in line)}'/>" for line in view.outlines
@@ -184,34 +179,7 @@ def _figure(view: View, caption: str, *, scale: bool = False, hold: bool = False
         length_mm = scale_bar_mm(view.field_mm)
         label = f"{length_mm / 10:g} cm" if length_mm >= 10 else f"{length_mm:g} mm"
         marks += f"<path class=bar d='M4 96h{100 * length_mm / view.field_mm:.2f}'/><text x=4 y=93>{label}</text>"
-    picture = f"<img alt='{escape(caption)}, {view.plane} slice' src='{_jpeg(view.before if before else view.after)}'>"
+    picture = f"<img alt='{escape(caption)}, {view.plane} slice' src='{jpeg(view.before if before else view.after)}'>"
     hint = " <span class=hint>hold to compare</span>" if hold else ""
     kind = " class=hold" if hold else ""
     return f"<figure{kind}><div class=frame>{picture}<svg viewBox='0 0 100 100' aria-hidden=true>{marks}</svg></div><figcaption>{caption}{hint}</figcaption></figure>"
-
-
-def _overview_figure(view: Overview) -> str:
-    tall, wide = view.picture.shape
-    x0, y0, x1, y1 = (np.clip(value, 0.002, 0.998) for value in view.box)
-    box = f"<rect class=box x={100 * x0:.2f} y={100 * y0 * tall / wide:.2f} width={100 * (x1 - x0):.2f} height={100 * (y1 - y0) * tall / wide:.2f} />"
-    picture = f"<img alt='Whole {view.plane} slice' src='{_jpeg(view.picture)}'>"
-    return (
-        f"<figure><div class='frame whole'><div class=fit style='aspect-ratio:{wide}/{tall};{'width:100%' if wide >= tall else 'height:100%'}'>{picture}"
-        f"<svg viewBox='0 0 100 {100 * tall / wide:.2f}' aria-hidden=true>{box}</svg></div></div><figcaption>Whole slice</figcaption></figure>"
-    )
-
-
-def _letters(letters: str) -> str:
-    places = ((3, 51, "start"), (97, 51, "end"), (50, 6, "middle"), (50, 98, "middle"))
-    return "".join(
-        f"<text class=letter x={x} y={y} text-anchor={anchor}>{letter}</text>"
-        for letter, (x, y, anchor) in zip(letters, places)
-    )
-
-
-def _jpeg(picture: np.ndarray) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=86, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -14,7 +14,7 @@ from ..findings import Finding
 from ..progress import Progress, silent
 from ..volume import Volume
 from .document import DISCLAIMER, ReportDocument, volume_text
-from .gallery import _jpeg, _letters, _overview_figure, _signed
+from .page_parts import jpeg, orientation_letters, overview_figure, signed
 from .page_style import REPORT_SCRIPT, REPORT_STYLE, STYLE
 from .rows import attribute_rows
 from .staged import staged
@@ -161,7 +161,7 @@ def _card(item: Finding, ct: Volume, void: bool) -> str:
     if views.window[0] > 1000:  # lung and bone windows hide what soft tissue shows
         pictures.append(_figure(views.view("axial", _PIXELS, SOFT_TISSUE), "Axial, soft tissue"))
     pictures += [_figure(views.view(plane, _PIXELS), plane.capitalize()) for plane in ("coronal", "sagittal")]
-    pictures.append(_overview_figure(views.overview("axial", 380)))
+    pictures.append(overview_figure(views.overview("axial", 380)))
     width, level = views.window
     remark = (
         "<p class=remark>The lesion reaches the border of the scan: its size is a lower bound.</p>"
@@ -170,7 +170,7 @@ def _card(item: Finding, ct: Volume, void: bool) -> str:
     )
     return (
         f"<article id=lesion-{item.number}><div class=title><h2>{item.number} · {escape(item.name)}</h2>"
-        f"<p>{escape(item.place)} · window {_signed(width)}, level {_signed(level)} HU</p></div>{remark}"
+        f"<p>{escape(item.place)} · window {signed(width)}, level {signed(level)} HU</p></div>{remark}"
         "<div class=switches><label><input type=checkbox checked value=outline>Outline</label>"
         "<label><input type=checkbox checked value=lines>Size lines</label></div>"
         f"<div class='pictures report' style='--count:{len(pictures)}'>{''.join(pictures)}</div>{_figures(item)}{_attributes(item, void)}{_details(item)}</article>"
@@ -189,8 +189,8 @@ def _figure(view: View, caption: str, lines: list[_SizeLine] | None = None) -> s
     label = f"{length_mm / 10:g} cm" if length_mm >= 10 else f"{length_mm:g} mm"
     bar = f"<path class=bar d='M4 96h{100 * length_mm / view.field_mm:.2f}'/><text x=4 y=93>{label}</text>"
     size = f"<g class=size>{_size_marks(lines)}</g>" if lines else ""
-    marks = f"<g class=outline>{outline}</g>{size}{_letters(view.letters)}{bar}"
-    picture = f"<img alt='{escape(caption)} slice' src='{_jpeg(view.after)}'>"
+    marks = f"<g class=outline>{outline}</g>{size}{orientation_letters(view.letters)}{bar}"
+    picture = f"<img alt='{escape(caption)} slice' src='{jpeg(view.after)}'>"
     return (
         f"<figure><div class=frame>{picture}<svg viewBox='0 0 100 100' aria-hidden=true>{marks}</svg></div>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"

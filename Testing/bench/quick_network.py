@@ -26,9 +26,9 @@ TISSUE_HU = (-700, -250, -20, 90, 250)  # limits between the six classes
 SMOOTH_VOXELS = 1.5
 
 
-def quick_network(folder: Path, tell=print) -> PastaNet:
+def quick_network(folder: Path, tell=print, steps: int = STEPS) -> PastaNet:
     """The network of ``WIDTH`` with 26 classes, trained now or read from ``folder``."""
-    file = folder / f"quick-network-{WIDTH}-{STEPS}.pth"
+    file = folder / f"quick-network-{WIDTH}-{steps}.pth"
     network = initialise(PastaNet(NetworkShape.of_width(WIDTH)), 0)
     if file.exists():
         network.load_state_dict(torch.load(file, weights_only=True))
@@ -36,10 +36,10 @@ def quick_network(folder: Path, tell=print) -> PastaNet:
     scans = [to_canonical(make_phantom(2.0, phase).ct).volume.array for phase in (taxonomy.ENHANCED, taxonomy.PLAIN)]
     rng = np.random.default_rng(0)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, STEPS, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
     network.train().to(memory_format=torch.channels_last_3d)
     begun = time.perf_counter()
-    for step in range(STEPS):
+    for step in range(steps):
         images, labels = zip(*(_crop(scans[(step + n) % 2], rng) for n in range(BATCH)))
         x = torch.from_numpy(np.stack(images))[:, None].contiguous(memory_format=torch.channels_last_3d)
         y = torch.from_numpy(np.stack(labels).astype(np.int64))
@@ -55,7 +55,7 @@ def quick_network(folder: Path, tell=print) -> PastaNet:
         schedule.step()
         if step % 50 == 49:
             tell(
-                f"quick network: step {step + 1} of {STEPS}, loss {float(loss.detach()):.3f}, {time.perf_counter() - begun:.0f} s"
+                f"quick network: step {step + 1} of {steps}, loss {float(loss.detach()):.3f}, {time.perf_counter() - begun:.0f} s"
             )
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save({key: value.contiguous() for key, value in network.state_dict().items()}, file)

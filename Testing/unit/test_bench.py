@@ -57,6 +57,20 @@ def test_fidelity_and_realism_of_two_cases(folder, capsys):
 
 
 @pytest.mark.slow
+def test_networks_on_a_small_cube(folder):
+    """Every engine, nnU-Net beside ours, whole scan, memory and worker, each as small as it gets; the network is hardly trained."""
+    pytest.importorskip("nnunetv2")
+    section = _run(folder, "networks")["networks"]
+    figures = _figures(section)
+    assert set(section["windows"]["16"]) >= {"torch-fp32"}
+    assert all(seconds > 0 for seconds in section["windows"]["16"].values())
+    assert set(section["nnunet"]["runs"]) >= {"nnunet", "torch-fp32"}
+    assert figures["voxels labelled as by nnU-Net, torch fp32"] > 98
+    assert 0 < figures["worker: cancel"] < 10
+    assert len(section["scan"]) >= 5
+
+
+@pytest.mark.slow
 def test_shapes_of_two_cases(folder, real_data):
     section = _run(folder, "shapes", "--lesion", "kidney_cyst")["shapes"]
     assert len(section["kidney_cyst"]["generated"]) == 2

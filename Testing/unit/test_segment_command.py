@@ -192,14 +192,14 @@ def test_a_worker_that_dies_is_one_line(folder, monkeypatch):
     from PASTALib.worker import Worker, WorkerError
 
     def run(self, *_, **__):
-        raise WorkerError("the worker was killed (out of memory); close other programs")
+        raise WorkerError("the worker was killed (out of memory); close other programs", "what it said last")
 
     monkeypatch.setattr(Worker, "run", run)
     done = pasta(folder, "--model", "random", out="none.nii.gz")
-    assert (
-        done.exit_code == 1
-        and done.output.strip() == "pasta: the worker was killed (out of memory); close other programs"
-    )
+    line = "pasta: the worker was killed (out of memory); close other programs"
+    assert done.exit_code == 1 and done.output.strip() == line
+    told = pasta(folder, "--model", "random", "--debug", out="none.nii.gz")
+    assert "what it said last" in told.output and told.output.strip().endswith(line)
 
 
 def test_ctrl_c_leaves_nothing(folder, monkeypatch):
