@@ -112,6 +112,7 @@ svg .size text{font-size:5px;font-weight:600}
 .nothing{font-size:1.05rem}
 td .narrow{display:none;color:var(--quiet);font-size:.85rem}
 td.void{text-decoration:line-through;text-decoration-color:#ff6b5e;color:var(--quiet)}
+@media (max-width:1320px){.widest{display:none}}
 @media (max-width:820px){.wide{display:none}td .narrow{display:block}th,td{padding:.4rem .45rem}
 .pictures.report{grid-template-columns:repeat(2,minmax(0,1fr))}
 .pictures.report figure:first-child,.pictures.report figure:last-child:nth-child(even){grid-column:1/-1}

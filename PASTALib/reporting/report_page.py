@@ -108,7 +108,7 @@ def _summary(findings: list[Finding], void: bool) -> str:
     if not findings:
         return "<p class=nothing>No lesion in this mask.</p>"
     head = (
-        "<th>No.<th>Lesion<th class=wide>Place<th class=wide>Size Z×X×Y<th>Axial diameters<th class=wide>Volume<th class=wide>HU"
+        "<th>No.<th>Lesion<th class=wide>Place<th class='wide widest'>Size Z×X×Y<th>Axial diameters<th class=wide>Volume<th class='wide widest'>HU"
         "<th>Shape<th class=wide>Density<th class=wide>Texture<th class=wide>Margin<th class=wide>Adjacent structures"
     )
     rows = []
@@ -116,8 +116,8 @@ def _summary(findings: list[Finding], void: bool) -> str:
         place = escape(item.place)
         cells = [
             f"<td>{item.number}<td><a href='#lesion-{item.number}'>{escape(item.name)}</a><span class=narrow>{place}</span>",
-            f"<td class=wide>{place}<td class='mm wide'>{escape(format_size(item.size_zxy_mm))}<td class=mm>{_axes(item)}",
-            f"<td class='mm wide'>{volume_text(item.volume_ml)}<td class='mm wide'>{_hu(item)}",
+            f"<td class=wide>{place}<td class='mm wide widest'>{escape(format_size(item.size_zxy_mm))}<td class=mm>{_axes(item)}",
+            f"<td class='mm wide'>{volume_text(item.volume_ml)}<td class='mm wide widest'>{_hu(item)}",
             *(_summary_cell(item, key, void) for key in LEARNED),
         ]
         rows.append(f"<tr>{''.join(cells)}")

@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 def run(options: Options) -> Section:
     """Everything on this machine's CPU; pairs that are compared alternate, each in a process of its own, and the better run counts."""
-    torch.set_num_threads(options.workers)
+    torch.set_num_threads(max(1, options.workers))
     section = Section(f"networks: PASTA U-Net on the CPU, {torch.get_num_threads()} threads, torch {torch.__version__}")
     network = quick_network(options.out, section.text.append, STEPS if options.large else 3)
     rows = _windows(section, options)

@@ -208,3 +208,23 @@ def test_gradients_reach_every_parameter():
     loss = sum(output.square().mean() for output in network(x)) + network.attributes(x).square().mean()
     loss.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_network_runs_in_half_precision_and_channels_last(dtype):
+    shape = NetworkShape.of_width(4, 4, classes=3)
+    full, half = (initialise(PastaNet(shape), 0).eval() for _ in range(2))
+    half = half.to(dtype).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = full(x)
+        found = half(x.to(dtype).contiguous(memory_format=torch.channels_last_3d)).float()
+    assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
+
+
+def test_the_network_is_one_graph_for_torch_compile():
+    """Traced whole, without a break; which compiler takes it from there is up to the user."""
+    network = initialise(PastaNet(NetworkShape.of_width(4, 4, classes=3)), 0).eval()
+    x = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(torch.compile(network, fullgraph=True, backend="eager")(x), network(x))
