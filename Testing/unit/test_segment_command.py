@@ -82,6 +82,25 @@ def test_random_weights_say_so(folder):
     assert not (folder / "seg_random_labels.json").exists()
 
 
+def test_a_checkpoint_laid_out_like_the_authors_runs_as_it_is(folder):
+    """A flat state dict with a 26-class segmentation and a 14-output head, as their scripts write them, of a narrow network."""
+    network = initialise(PastaNet(NetworkShape.of_width(2, classes=26, attribute_outputs=14)), 1)
+    torch.save(network.state_dict(), folder / "PASTA_final.pth")
+    done = pasta(folder, "--model", folder / "PASTA_final.pth", "--overwrite", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert len(told["names"]) == 25 and told["names"]["12"] == "liver_tumor"
+    assert any("not published" in note for note in told["notes"])  # what is assumed about intensities is said
+    report = CliRunner().invoke(
+        app,
+        ["report", "--ct", str(folder / "ct.nii.gz"), "--mask", str(folder / "organs.nii.gz"), "--lesion", "kidney_tumor",
+         "--lesion-value", "8", "--model", str(folder / "PASTA_final.pth"), "--out", str(folder / "r.json"), "--overwrite"],
+    )  # fmt: skip
+    assert report.exit_code == 0, report.output
+    finding = json.loads((folder / "r.json").read_text())["findings"][0]
+    assert finding["report"]["attributes"]["density"]["basis"] == "predicted"
+
+
 def test_a_region_limits_the_work(folder):
     done = pasta(
         folder,
