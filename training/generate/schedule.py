@@ -1,0 +1,340 @@
+"""Spreading work over workers: in this process, on a local cluster, on a running Dask scheduler, or on SLURM.
+
+Whatever the workers, only this side keeps account. A bounded number of pieces is under way at any time; those of workers that die are
+given to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import PASTALib
+from PASTALib.errors import InputError
+
+AHEAD = 2  # pieces per worker under way at once: one in work, one waiting
+LOST_LIMIT = 3  # times that one piece may take its workers with it before the run stops
+_INSTALL = 'pip install "dask[distributed]"'
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Options of SLURM jobs. Each job runs ``cores`` workers; ``memory_gb`` is per worker."""
+
+    queue: str | None = None
+    account: str | None = None
+    time: str = "08:00:00"
+    cores: int = 1
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where the work is done. ``count`` 0: in this process, without Dask. ``scheduler``: address of a running one, whose workers are used.
+
+    ``memory_gb``: of each worker, None for its share of the machine.
+    """
+
+    count: int = 1
+    scheduler: str | None = None
+    slurm: Slurm | None = None
+    memory_gb: float | None = None
+    log_folder: Path | None = None
+
+
+@dataclass
+class Piece:
+    """A call to be made on a worker. Pieces of one ``group`` need the same data and are kept on one worker where possible.
+
+    ``halves``: the pieces to make of it after it was lost with its worker; ``text`` names it in messages.
+    """
+
+    group: str
+    arguments: tuple
+    text: str
+    halves: Callable[[], list[Piece]] | None = None
+    lost: int = 0
+
+
+class Pool(Protocol):
+    """Something that calls a function for every piece."""
+
+    count: int
+    memory_bytes: int
+
+    def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
+        """Results as they come. ``idle`` is called every now and then while waiting. What the function raises, this raises."""
+
+
+@contextlib.contextmanager
+def pool(workers: Workers) -> Iterator[Pool]:
+    """Workers to use inside the block; they are ended with it (an existing scheduler's are only freed).
+
+    InputError when Dask is missing, the scheduler cannot be reached, or its workers have another version of this package.
+    """
+    if workers.count == 0 and workers.scheduler is None and workers.slurm is None:
+        yield _Here()
+        return
+    _require_dask()
+    with _quiet(), contextlib.ExitStack() as stack:
+        client = stack.enter_context(_client(workers, stack))
+        _check_versions(client, workers)
+        yield _Dask(client, workers)
+
+
+class _Here:
+    """All in this process, one after the other."""
+
+    count = 1
+
+    @property
+    def memory_bytes(self) -> int:
+        return machine_memory()
+
+    def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
+        for piece in pieces:
+            idle()
+            yield function(*piece.arguments)
+
+
+def here() -> Pool:
+    """This process as the only worker."""
+    return _Here()
+
+
+@dataclass
+class _Queue:
+    """Pieces still to be given out, by group; a worker gets another piece of its last group as long as there is one."""
+
+    groups: dict[str, deque[Piece]]
+    last: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece]) -> _Queue:
+        groups = defaultdict(deque)
+        for piece in pieces:
+            groups[piece.group].append(piece)
+        return cls(dict(groups))
+
+    def __bool__(self) -> bool:
+        return bool(self.groups)
+
+    def put(self, piece: Piece) -> None:
+        self.groups.setdefault(piece.group, deque()).appendleft(piece)
+
+    def take(self, worker: str) -> Piece:
+        """The next piece for a worker: of its own group, else of the one with most left per worker on it."""
+        group = self.last.get(worker)
+        if group not in self.groups:
+            others = [name for name in self.last.values() if name in self.groups]
+            group = max(self.groups, key=lambda name: len(self.groups[name]) / (1 + others.count(name)))
+        self.last[worker] = group
+        piece = self.groups[group].popleft()
+        if not self.groups[group]:
+            del self.groups[group]
+        return piece
+
+
+class _Dask:
+    """A Dask client's workers."""
+
+    def __init__(self, client, workers: Workers):
+        self._client, self._workers = client, workers
+
+    @property
+    def count(self) -> int:
+        return max(1, self._workers.count, len(self._slots()))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the worker that has least; a cautious guess while none is there."""
+        known = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [item["memory_limit"] for item in known if item.get("memory_limit")]
+        return min(limits, default=4 << 30)
+
+    def _slots(self) -> list[str]:
+        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
+        from distributed import KilledWorker, as_completed
+
+        queue = _Queue.of(pieces)
+        running: dict[Any, tuple[Piece, str]] = {}
+        done = as_completed(loop=self._client.loop)
+        looked, slots = 0.0, []
+        try:
+            while queue or running:
+                if time.monotonic() - looked > 0.5:
+                    looked, slots = time.monotonic(), self._slots()
+                for worker in slots:
+                    while queue and sum(where == worker for _, where in running.values()) < AHEAD:
+                        piece = queue.take(worker)
+                        future = self._client.submit(
+                            function, *piece.arguments, workers=[worker], allow_other_workers=True, pure=False
+                        )
+                        running[future] = piece, worker
+                        done.add(future)
+                ready = done.next_batch(block=False)
+                if not ready:
+                    idle()
+                    time.sleep(_POLL_S)
+                for future in ready:
+                    piece, _ = running.pop(future)
+                    error = future.exception() if future.status == "error" else None
+                    if future.status == "finished":
+                        yield future.result()
+                    elif error is None or isinstance(error, KilledWorker):  # it, or its workers, were lost
+                        for part in _again(piece, self._workers):
+                            queue.put(part)
+                    else:
+                        raise error
+        finally:
+            with contextlib.suppress(Exception):  # the scheduler itself may be gone
+                self._client.cancel(list(running), force=True)
+
+
+def _again(piece: Piece, workers: Workers) -> list[Piece]:
+    """The pieces to make of one that was lost with its workers. InputError when that has happened too often."""
+    if piece.lost >= LOST_LIMIT:
+        memory = f"{workers.memory_gb:g} GB" if workers.memory_gb else "their share of the machine"
+        raise InputError(
+            f"{piece.text}: the workers die of it again and again (each has {memory} of memory); "
+            "give fewer workers or more --memory, then use --resume"
+        )
+    parts = piece.halves() if piece.halves else [piece]
+    for part in parts:
+        part.lost = piece.lost + 1
+    return parts
+
+
+# --- clusters --------------------------------------------------------------------------------------------------------
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
+
+
+def _require_dask() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise InputError(f"several workers need Dask; {_INSTALL}, or use --workers 0") from None
+
+
+def _client(workers: Workers, stack: contextlib.ExitStack):
+    from distributed import Client
+
+    if workers.scheduler is not None:
+        try:
+            return Client(workers.scheduler, timeout=10, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise InputError(
+                f"--scheduler {workers.scheduler}: cannot be reached ({type(error).__name__}); give the address that `dask scheduler` printed"
+            ) from None
+    cluster = slurm_cluster(workers) if workers.slurm is not None else _local_cluster(workers)
+    return Client(stack.enter_context(cluster), set_as_default=False)
+
+
+def _local_cluster(workers: Workers):
+    from distributed import LocalCluster
+
+    memory = f"{workers.memory_gb}GB" if workers.memory_gb else "auto"
+    return LocalCluster(
+        n_workers=workers.count,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=memory,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def slurm_cluster(workers: Workers):
+    """SLURM jobs for ``workers.count`` workers in all, asked for at once. InputError without dask-jobqueue."""
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise InputError('--slurm needs dask-jobqueue; pip install "dask-jobqueue"') from None
+    slurm = workers.slurm
+    package = Path(PASTALib.__file__).resolve().parents[1]
+    cluster = SLURMCluster(
+        queue=slurm.queue,
+        account=slurm.account,
+        walltime=slurm.time,
+        cores=slurm.cores,
+        processes=slurm.cores,
+        memory=f"{(workers.memory_gb or 4.0) * slurm.cores:g}GB",
+        job_extra_directives=list(slurm.extra),
+        job_script_prologue=[
+            *(f"export {name}_NUM_THREADS=1" for name in ("OMP", "OPENBLAS", "MKL")),
+            f'export PYTHONPATH="{package}${{PYTHONPATH:+:$PYTHONPATH}}"',
+        ],
+        log_directory=str(workers.log_folder) if workers.log_folder else None,
+        python=sys.executable,
+        scheduler_options={"dashboard": False},
+        silence_logs="critical",
+    )
+    try:
+        cluster.scale(jobs=math.ceil(workers.count / slurm.cores))
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
+
+
+def _check_versions(client, workers: Workers) -> None:
+    """The workers of a foreign scheduler must have this very version, or the bytes would differ."""
+    if workers.scheduler is None:
+        return
+    try:
+        found = client.run(_version_here)
+    except Exception as error:  # whatever their Python says about the missing package
+        raise InputError(
+            f"--scheduler {workers.scheduler}: its workers cannot run this package ({type(error).__name__}); install the same version there"
+        ) from None
+    other = sorted({version for version in found.values() if version != PASTALib.__version__})
+    if other:
+        raise InputError(
+            f"--scheduler {workers.scheduler}: workers have version {', '.join(other)}, this is {PASTALib.__version__}; install the same"
+        )
+
+
+def _version_here() -> str:
+    from training.generate import make
+
+    return PASTALib.__version__ if make else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask says on stderr what this module says better; its workers take over these settings."""
+    import dask
+
+    settings = {
+        "logging.distributed": "critical",
+        "distributed.logging": {"distributed": "critical", "distributed.nanny": "critical"},
+        "distributed.scheduler.allowed-failures": 20,
+        "distributed.comm.timeouts.connect": "10s",
+    }
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with dask.config.set(settings):
+            yield
+    finally:
+        logger.setLevel(before)
