@@ -21,10 +21,11 @@ from PASTALib.commands.console import note, print_json
 from PASTALib.errors import InputError
 from PASTALib.progress import Progress
 
+from ..generate.clusters import Slurm, Workers
 from ..generate.manifest import MANIFEST, read_lines
 from ..generate.plan import Settings
-from ..generate.schedule import Slurm, Workers
-from ..generate.session import COMMAND, PAGE, Outcome, Request, generate, index, verify
+from ..generate.published import index, verify
+from ..generate.session import COMMAND, PAGE, Outcome, Request, generate
 from ..generate.table import read_table
 from ..generate.templates import RULES
 from ..generate.words import duration, size

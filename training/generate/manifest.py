@@ -207,15 +207,20 @@ def _mend(path: Path) -> None:
 # --- the set ---------------------------------------------------------------------------------------------------------
 
 
+def remove_unfinished(out: Path) -> None:
+    """Remove cases that were being written when their worker was stopped. Only while no worker writes."""
+    for hidden in out.glob("*/*/.*"):
+        if _HIDDEN.fullmatch(hidden.name):
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
 def settle(out: Path, case_of: Callable[[str, int], CasePlan]) -> list[dict]:
     """Manifest lines that can be trusted, after whatever stopped the last session: half-written cases are removed, lines that are doubled,
     of other settings, or whose files are missing or of another length are dropped from the file.
 
     ``case_of(type, number)`` is the plan. Call it only while no worker writes.
     """
-    for hidden in out.glob("*/*/.*"):
-        if _HIDDEN.fullmatch(hidden.name):
-            shutil.rmtree(hidden, ignore_errors=True)
+    remove_unfinished(out)
     manifest = Lines(out / MANIFEST)
     kept: dict[str, dict] = {}
     count = 0

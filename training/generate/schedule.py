@@ -7,49 +7,19 @@ given to others.
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
-import os
-import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-import PASTALib
 from PASTALib.errors import InputError
+
+from .clusters import Workers, check_versions, connect, machine_memory, quiet, require_dask
 
 AHEAD = 2  # pieces per worker under way at once: one in work, one waiting
 LOST_LIMIT = 3  # times that one piece may take its workers with it before the run stops
-_INSTALL = 'pip install "dask[distributed]"'
 _POLL_S = 0.02
-
-
-@dataclass(frozen=True)
-class Slurm:
-    """Options of SLURM jobs. Each job runs ``cores`` workers; ``memory_gb`` is per worker."""
-
-    queue: str | None = None
-    account: str | None = None
-    time: str = "08:00:00"
-    cores: int = 1
-    extra: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Where the work is done. ``count`` 0: in this process, without Dask. ``scheduler``: address of a running one, whose workers are used.
-
-    ``memory_gb``: of each worker, None for its share of the machine.
-    """
-
-    count: int = 1
-    scheduler: str | None = None
-    slurm: Slurm | None = None
-    memory_gb: float | None = None
-    log_folder: Path | None = None
 
 
 @dataclass
@@ -85,10 +55,10 @@ def pool(workers: Workers) -> Iterator[Pool]:
     if workers.count == 0 and workers.scheduler is None and workers.slurm is None:
         yield _Here()
         return
-    _require_dask()
-    with _quiet(), contextlib.ExitStack() as stack:
-        client = stack.enter_context(_client(workers, stack))
-        _check_versions(client, workers)
+    require_dask()
+    with quiet(), contextlib.ExitStack() as stack:
+        client = stack.enter_context(connect(workers, stack))
+        check_versions(client, workers)
         yield _Dask(client, workers)
 
 
@@ -215,126 +185,3 @@ def _again(piece: Piece, workers: Workers) -> list[Piece]:
     for part in parts:
         part.lost = piece.lost + 1
     return parts
-
-
-# --- clusters --------------------------------------------------------------------------------------------------------
-
-
-def machine_memory() -> int:
-    """Bytes of memory of this machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
-
-
-def _require_dask() -> None:
-    try:
-        import distributed  # noqa: F401
-    except ImportError:
-        raise InputError(f"several workers need Dask; {_INSTALL}, or use --workers 0") from None
-
-
-def _client(workers: Workers, stack: contextlib.ExitStack):
-    from distributed import Client
-
-    if workers.scheduler is not None:
-        try:
-            return Client(workers.scheduler, timeout=10, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise InputError(
-                f"--scheduler {workers.scheduler}: cannot be reached ({type(error).__name__}); give the address that `dask scheduler` printed"
-            ) from None
-    cluster = slurm_cluster(workers) if workers.slurm is not None else _local_cluster(workers)
-    return Client(stack.enter_context(cluster), set_as_default=False)
-
-
-def _local_cluster(workers: Workers):
-    from distributed import LocalCluster
-
-    memory = f"{workers.memory_gb}GB" if workers.memory_gb else "auto"
-    return LocalCluster(
-        n_workers=workers.count,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=memory,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-    )
-
-
-def slurm_cluster(workers: Workers):
-    """SLURM jobs for ``workers.count`` workers in all, asked for at once. InputError without dask-jobqueue."""
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError:
-        raise InputError('--slurm needs dask-jobqueue; pip install "dask-jobqueue"') from None
-    slurm = workers.slurm
-    package = Path(PASTALib.__file__).resolve().parents[1]
-    cluster = SLURMCluster(
-        queue=slurm.queue,
-        account=slurm.account,
-        walltime=slurm.time,
-        cores=slurm.cores,
-        processes=slurm.cores,
-        memory=f"{(workers.memory_gb or 4.0) * slurm.cores:g}GB",
-        job_extra_directives=list(slurm.extra),
-        job_script_prologue=[
-            *(f"export {name}_NUM_THREADS=1" for name in ("OMP", "OPENBLAS", "MKL")),
-            f'export PYTHONPATH="{package}${{PYTHONPATH:+:$PYTHONPATH}}"',
-        ],
-        log_directory=str(workers.log_folder) if workers.log_folder else None,
-        python=sys.executable,
-        scheduler_options={"dashboard": False},
-        silence_logs="critical",
-    )
-    try:
-        cluster.scale(jobs=math.ceil(workers.count / slurm.cores))
-    except BaseException:
-        cluster.close()
-        raise
-    return cluster
-
-
-def _check_versions(client, workers: Workers) -> None:
-    """The workers of a foreign scheduler must have this very version, or the bytes would differ."""
-    if workers.scheduler is None:
-        return
-    try:
-        found = client.run(_version_here)
-    except Exception as error:  # whatever their Python says about the missing package
-        raise InputError(
-            f"--scheduler {workers.scheduler}: its workers cannot run this package ({type(error).__name__}); install the same version there"
-        ) from None
-    other = sorted({version for version in found.values() if version != PASTALib.__version__})
-    if other:
-        raise InputError(
-            f"--scheduler {workers.scheduler}: workers have version {', '.join(other)}, this is {PASTALib.__version__}; install the same"
-        )
-
-
-def _version_here() -> str:
-    from training.generate import make
-
-    return PASTALib.__version__ if make else ""
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Dask says on stderr what this module says better; its workers take over these settings."""
-    import dask
-
-    settings = {
-        "logging.distributed": "critical",
-        "distributed.logging": {"distributed": "critical", "distributed.nanny": "critical"},
-        "distributed.scheduler.allowed-failures": 20,
-        "distributed.comm.timeouts.connect": "10s",
-    }
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with dask.config.set(settings):
-            yield
-    finally:
-        logger.setLevel(before)

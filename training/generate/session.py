@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,18 @@ from PASTALib.progress import Progress, silent
 
 from ..runs import CONFIG, Run, write_json
 from . import manifest, schedule, templates
+from .clusters import Workers
 from .locks import locked
-from .make import BUSY, Made, make_job
+from .make import BUSY
+from .making import TIMES, Making
 from .manifest import DATASET, FAILURES, MANIFEST, Lines
-from .plan import CasePlan, Job, Plan, Settings, jobs_of
+from .plan import Plan, Settings
 from .table import Row, digest
 from .templates import Template
-from .words import duration, size
 
 COMMAND = "generate"
-LOCK, SCREENING, TIMES, PAGE = ".lock", "screening.jsonl", "times.jsonl", "quality.html"
+LOCK, SCREENING, PAGE = ".lock", "screening.jsonl", "quality.html"
 OWN_FILES = (MANIFEST, FAILURES, DATASET, SCREENING, TIMES, PAGE, templates.CSV)
-PROBE_CASES = 3  # after that many the need of disk space is told from their size
-SPARE_BYTES = 200 << 20  # left free on the disk
-CACHE_SHARE = 0.4  # of a worker's memory, for prepared scans
 ORPHANS_S = 120.0  # how long workers of a killed session get to finish what they write
 
 
@@ -48,7 +45,7 @@ class Request:
     phantoms: int = 6
     rule: str = "literal"
     any_range: bool = False
-    workers: schedule.Workers = schedule.Workers()
+    workers: Workers = Workers()
     resume: bool = False
     overwrite: bool = False
     verify: bool = False
@@ -99,6 +96,7 @@ def generate(request: Request, progress: Progress = silent) -> Outcome:
         )
         if not there:
             _own(out, stack)
+        stack.callback(_tidy, out)
         run.config["wanted"] = {"per_type": request.per_type, "types": list(request.types), "table": request.table}
         write_json(out / CONFIG, run.config)
         return _Session(request, out, progress, stack).run()
@@ -107,6 +105,13 @@ def generate(request: Request, progress: Progress = silent) -> Outcome:
 def _own(out: Path, stack: contextlib.ExitStack) -> None:
     if not stack.enter_context(locked(out / LOCK)):
         raise InputError(f"--out {out}: another process is generating there; wait for it, or choose another folder")
+
+
+def _tidy(out: Path) -> None:
+    """Remove half-written cases once the workers have ended (those of a foreign scheduler may take a moment)."""
+    with locked(out / BUSY, wait_s=5.0) as mine:
+        if mine:
+            manifest.remove_unfinished(out)
 
 
 def _clear(out: Path) -> None:
@@ -140,9 +145,9 @@ class _Session:
         lines, failed = self._settle(plan)
         have = {line["id"] for line in lines} | {line["id"] for line in failed}
         todo = [case for case in wanted if case.id not in have]
-        work = _Work(self, plan, todo, lines, failed)
+        work = Making(self.out, plan, todo, lines, failed, self.progress, request.force)
         if todo:
-            work.run()
+            work.run(self.pool)
         data = manifest.dataset(work.lines, work.failed, {"seed": request.settings.seed, **request.fixed()})
         Lines(self.out / MANIFEST).replace(manifest.in_order(work.lines))
         write_json(self.out / DATASET, data)
@@ -244,129 +249,3 @@ class _Session:
         seconds = {line["id"]: line["seconds"] for line in manifest.read_lines(self.out / TIMES) if "seconds" in line}
         facts = {"seed": self.request.settings.seed, **self.request.fixed()}
         quality.write_page(self.out / PAGE, lines, failed, pictures, facts, seconds)
-
-
-class _Work:
-    """Making the missing cases and keeping account of them."""
-
-    def __init__(self, session: _Session, plan: Plan, todo: list[CasePlan], lines: list[dict], failed: list[dict]):
-        self.session, self.plan, self.todo = session, plan, todo
-        self.lines, self.failed = lines, failed
-        self.made = self.found = 0
-        self.worker_seconds = 0.0
-        self._bytes = sum(line["bytes"] for line in lines)
-        self._voxels = sum(plan.voxels(plan.case(line["type"], line["number"])) for line in lines)
-        self._left = sum(map(plan.voxels, todo))
-        self._begun = time.monotonic()
-        self._done = 0
-
-    def run(self) -> None:
-        session, out = self.session, self.session.out
-        pool = session.pool
-        cache = int(CACHE_SHARE * pool.memory_bytes)
-        pieces = [self._piece(job, cache) for job in jobs_of(self.todo, pool.count)]
-        manifest_file, failures = Lines(out / MANIFEST), Lines(out / FAILURES)
-        self._begun = time.monotonic()
-        self._check_disk()
-        try:
-            with open(out / TIMES, "ab", buffering=0) as times:
-                for results in pool.run(make_job, pieces, self._tell):
-                    for made in results:
-                        self._account(made, manifest_file, failures)
-                        if not made.found:
-                            record = {"id": made.case.id, "seconds": round(made.seconds, 3)}
-                            times.write(json.dumps(record).encode() + b"\n")
-                    self._tell()
-                    self._check_disk()
-        finally:
-            manifest_file.close()
-            failures.close()
-
-    def _piece(self, job: Job, cache: int) -> schedule.Piece:
-        names = dict.fromkeys(name for case in job.cases for name in case.templates)
-        used = {name: self.plan.templates[name] for name in names}
-        arguments = (str(self.session.out), job, used, self.plan.settings, cache)
-
-        def halves() -> list[schedule.Piece]:
-            return [self._piece(Job(job.template, (case,)), cache) for case in job.cases]
-
-        return schedule.Piece(job.template, arguments, f"case {job.cases[0].id}", halves)
-
-    def _account(self, made: Made, manifest_file: Lines, failures: Lines) -> None:
-        case = made.case
-        if made.line is None:
-            line = {"id": case.id, "type": case.lesion, "number": case.number, "key": case.key, "reasons": made.reasons}
-            failures.append(line)
-            self.failed.append(line)
-        else:
-            manifest_file.append(made.line)
-            self.lines.append(made.line)
-            self._bytes += made.line["bytes"]
-            self._voxels += self.plan.voxels(case)
-            self.found += made.found
-            self.made += not made.found
-        self.worker_seconds += made.seconds
-        self._left -= self.plan.voxels(case)
-        self._done += 1
-
-    def _tell(self) -> None:
-        elapsed, total = time.monotonic() - self._begun, len(self.todo)
-        text = "making cases"
-        if self._done:
-            rate = self._done / elapsed
-            text = f"{3600 * rate:.0f} cases/h, {duration((total - self._done) / rate)} left, {size(self._bytes + self._need())} in all"
-        self.session.progress(self._done, total, text)
-
-    def _need(self) -> int:
-        """Bytes that the missing cases will take, judged by those that are there."""
-        return int(self._left * self._bytes / self._voxels) if self._voxels else 0
-
-    def _check_disk(self) -> None:
-        """InputError when the disk cannot hold what is still to come; not before a few cases have shown how large they are."""
-        if self.session.request.force or len(self.lines) < PROBE_CASES or self._done == len(self.todo):
-            return
-        free = shutil.disk_usage(self.session.out).free - SPARE_BYTES
-        if self._need() > free:
-            left = len(self.todo) - self._done
-            raise InputError(
-                f"--out {self.session.out}: the {left} cases still to make need about {size(self._need())}, "
-                f"{size(max(free, 0))} are free; free space, ask for fewer (--per-type), or use --force; go on with --resume"
-            )
-
-
-def verify(out: Path, tell: Callable[[int], None] = lambda done: None) -> tuple[int, list[str]]:
-    """Number of cases in the manifest of ``out``, and the files that are missing or have another sum."""
-    lines = Lines(out / MANIFEST).read()
-    if not lines:
-        raise InputError(f"--out {out}: no {MANIFEST} there, or nothing in it; give the folder of a generated set")
-    return len(lines), manifest.wrong_files(out, lines, tell)
-
-
-def index(root: Path, out: Path, progress: Progress = silent, sums: bool = False) -> Outcome:
-    """Write the manifest, dataset.json and quality page of a set that somebody else made (PASTA-Gen-30K's layout) into ``out``.
-
-    Cases are listed as they are found; those that cannot be read are counted as given up, with the reason in failures.jsonl.
-    """
-    from . import quality
-
-    begun = time.monotonic()
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"--out {out} is not empty; choose another folder")
-    lines: list[dict] = []
-    failed: list[dict] = []
-    for number, line in enumerate(manifest.index(root, sums), 1):
-        (failed if "problem" in line else lines).append(line)
-        progress(0, 1, f"{number} cases found")
-    if not lines:
-        first = f"; the first problem: {failed[0]['problem']}" if failed else ""
-        raise InputError(f"--index {root}: no readable case there{first}")
-    out.mkdir(parents=True, exist_ok=True)
-    Lines(out / MANIFEST).replace(manifest.in_order(lines))
-    if failed:
-        Lines(out / FAILURES).replace(failed)
-    data = manifest.dataset(lines, failed, {"indexed": root.name})
-    write_json(out / DATASET, data)
-    pictures = dict(quality.picture(str(root), line) for line in quality.to_show(lines))
-    quality.write_page(out / PAGE, lines, failed, pictures, {}, {})
-    notes = [f"{len(failed)} cases cannot be read, see {FAILURES}"] if failed else []
-    return Outcome(data, found=len(lines), seconds=time.monotonic() - begun, notes=notes)

@@ -1,0 +1,181 @@
+"""Workers for Dask: on this machine, of a running scheduler, or as SLURM jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import PASTALib
+from PASTALib.errors import InputError
+
+_INSTALL = 'pip install "dask[distributed]"'
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Options of SLURM jobs. Each job runs ``cores`` workers; ``memory_gb`` is per worker."""
+
+    queue: str | None = None
+    account: str | None = None
+    time: str = "08:00:00"
+    cores: int = 1
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where the work is done. ``count`` 0: in this process, without Dask. ``scheduler``: address of a running one, whose workers are used.
+
+    ``memory_gb``: of each worker, None for its share of the machine.
+    """
+
+    count: int = 1
+    scheduler: str | None = None
+    slurm: Slurm | None = None
+    memory_gb: float | None = None
+    log_folder: Path | None = None
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
+
+
+def require_dask() -> None:
+    """InputError where Dask is not installed."""
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise InputError(f"several workers need Dask; {_INSTALL}, or use --workers 0") from None
+
+
+def connect(workers: Workers, stack: contextlib.ExitStack):
+    """A Dask client of the wanted workers; those made for it end with ``stack``. InputError for a scheduler that cannot be reached."""
+    from distributed import Client
+
+    if workers.scheduler is not None:
+        try:
+            return Client(workers.scheduler, timeout=10, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise InputError(
+                f"--scheduler {workers.scheduler}: cannot be reached ({type(error).__name__}); give the address that `dask scheduler` printed"
+            ) from None
+    cluster = slurm_cluster(workers) if workers.slurm is not None else _local_cluster(workers)
+    return Client(stack.enter_context(cluster), set_as_default=False)
+
+
+def _local_cluster(workers: Workers):
+    from distributed import LocalCluster
+
+    with _deaf():
+        return LocalCluster(
+            n_workers=workers.count,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=f"{workers.memory_gb}GB" if workers.memory_gb else "auto",
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Threads and processes started inside never see Ctrl-C, which a terminal sends to all of a session's processes: ending the workers is
+    this side's business."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would undo the blocking
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def slurm_cluster(workers: Workers):
+    """SLURM jobs for ``workers.count`` workers in all, asked for at once. InputError without dask-jobqueue."""
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise InputError('--slurm needs dask-jobqueue; pip install "dask-jobqueue"') from None
+    slurm = workers.slurm
+    package = Path(PASTALib.__file__).resolve().parents[1]
+    cluster = SLURMCluster(
+        queue=slurm.queue,
+        account=slurm.account,
+        walltime=slurm.time,
+        cores=slurm.cores,
+        processes=slurm.cores,
+        memory=f"{(workers.memory_gb or 4.0) * slurm.cores:g}GB",
+        job_extra_directives=list(slurm.extra),
+        job_script_prologue=[
+            *(f"export {name}_NUM_THREADS=1" for name in ("OMP", "OPENBLAS", "MKL")),
+            f'export PYTHONPATH="{package}${{PYTHONPATH:+:$PYTHONPATH}}"',
+        ],
+        log_directory=str(workers.log_folder) if workers.log_folder else None,
+        python=sys.executable,
+        scheduler_options={"dashboard": False},
+        silence_logs="critical",
+    )
+    try:
+        cluster.scale(jobs=math.ceil(workers.count / slurm.cores))
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
+
+
+def check_versions(client, workers: Workers) -> None:
+    """The workers of a foreign scheduler must have this very version, or the bytes would differ."""
+    if workers.scheduler is None:
+        return
+    try:
+        found = client.run(_version_here)
+    except Exception as error:  # whatever their Python says about the missing package
+        raise InputError(
+            f"--scheduler {workers.scheduler}: its workers cannot run this package ({type(error).__name__}); install the same version there"
+        ) from None
+    other = sorted({version for version in found.values() if version != PASTALib.__version__})
+    if other:
+        raise InputError(
+            f"--scheduler {workers.scheduler}: workers have version {', '.join(other)}, this is {PASTALib.__version__}; install the same"
+        )
+
+
+def _version_here() -> str:
+    from training.generate import make
+
+    return PASTALib.__version__ if make else ""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Dask says on stderr what this module says better; its workers take over these settings."""
+    import dask
+
+    settings = {
+        "logging.distributed": "critical",
+        "distributed.logging": {"distributed": "critical", "distributed.nanny": "critical"},
+        "distributed.scheduler.allowed-failures": 20,
+        "distributed.comm.timeouts.connect": "10s",
+    }
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with dask.config.set(settings):
+            yield
+    finally:
+        logger.setLevel(before)
