@@ -169,7 +169,7 @@ class PatchSource:
 
     def __getitem__(self, index: int) -> Patch:
         rng = np.random.default_rng([self.seed, index, 1])
-        ready = self._ready(self._scan_number(index))
+        ready = self._ready(self.scan_number(index))
         with_lesion = rng.random() < self.lesion_share
         made = _lesion(ready.scan, self.lesions, rng) if with_lesion else None
         if made is None:
@@ -194,8 +194,8 @@ class PatchSource:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_loaded": OrderedDict()}
 
-    def _scan_number(self, index: int) -> int:
-        """Every scan once before any comes again, in an order that changes from round to round."""
+    def scan_number(self, index: int) -> int:
+        """Which of ``scans`` patch ``index`` is cut from: every scan once before any comes again, in an order that changes each round."""
         round_, place = divmod(index // self.patches_per_scan, len(self.scans))
         return int(np.random.default_rng([self.seed, round_, 2]).permutation(len(self.scans))[place])
 

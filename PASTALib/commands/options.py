@@ -20,6 +20,7 @@ _NOT_ATTR = {
 }
 MAX_SIZE_MM = 250.0
 MAX_COUNT = 100
+DENOISER = "ddpm.pth"  # of the starter weights
 
 
 def lesion_type(text: str) -> str:
@@ -131,17 +132,30 @@ def existing(path: Path, option: str) -> Path:
     return path
 
 
-def refinement(choice: str) -> str | None:
-    """What to tell the user about refinement; None where none was wanted."""
+def refinement(choice: str) -> tuple[Path | None, str | None]:
+    """The denoising network that ``--refine`` names (None: no refinement), and a note for the user where "auto" finds none."""
     if choice == "none":
-        return None
-    if choice == "auto":
-        return "no refinement network is installed yet, so the lesion stays as the parametric model made it"
-    if not Path(choice).exists():
-        raise InputError(
-            f"--refine {choice!r} is neither auto, none nor an existing checkpoint file; use --refine none"
+        return None, None
+    if choice != "auto":
+        path = Path(choice).expanduser()
+        if not path.is_file():
+            raise InputError(
+                f"--refine {choice!r} is neither auto, none nor an existing checkpoint file; use --refine none"
+            )
+        return path, None
+    from importlib.util import find_spec
+
+    from ..models import bundled_folder
+
+    path = bundled_folder() / DENOISER
+    if not path.is_file():
+        return None, "no refinement network is installed, so the lesion stays as the parametric model made it"
+    if find_spec("torch") is None:
+        return (
+            None,
+            'refinement needs PyTorch (pip install "slicerpasta[torch]"); the lesion stays as the parametric model made it',
         )
-    raise InputError(f"--refine {choice}: this build has no refinement yet; use --refine none")
+    return path, None
 
 
 def _option(key: str, value: str) -> str:

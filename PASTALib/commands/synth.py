@@ -86,7 +86,12 @@ def command(
         int, typer.Option(metavar="N", help="Same seed and input, same result.", rich_help_panel=_LESION)
     ] = 0,
     refine: Annotated[
-        str, typer.Option(metavar="auto|none|FILE", help="Diffusion refinement.", rich_help_panel=_LESION)
+        str,
+        typer.Option(
+            metavar="auto|none|FILE",
+            help="Diffusion refinement: with the starter weights if there are any, not at all, or with a checkpoint of train-ddpm.",
+            rich_help_panel=_LESION,
+        ),
     ] = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same name in DIR.", rich_help_panel=_OUTPUT)
@@ -111,7 +116,8 @@ def command(
         options.refuse("--at is the place of one lesion; give one --lesion without --count, or leave --at out")
     if delta_hu is not None and "density" in chosen:
         options.refuse("--delta-hu and --attr density both set the density; give one of them")
-    notes = [line for line in [options.refinement(refine)] if line]
+    denoiser, missing = options.refinement(refine)
+    notes = [missing] if missing else []
 
     from .console import note, print_json, print_lesion, steps
     from .output import OutputFolder
@@ -129,19 +135,20 @@ def command(
     ]
     for request in requests:
         check_request(request)
-    with steps(quiet=as_json) as progress:
-        from . import work
+    from . import work
 
+    with steps(quiet=as_json) as progress, work.refining(denoiser, progress) as improve:
         scan = work.load_scan(ct, organs, organ_scheme, progress)
         work.check_point(scan, place)
         for kind in kinds:
             scan.organ_geometry(taxonomy.lesion(kind).organ)
         notes += work.scan_notes(scan, kinds)
         before = scan.ct.array.copy()
-        results = work.make_lesions(scan, requests, progress)
+        results = work.make_lesions(scan, requests, progress, improve)
         notes += work.result_notes(scan, results)
         settings = {"lesions": kinds, "count": count, "at_ras_mm": place, "size_zxy_mm": extent, "attributes": chosen}
-        settings |= {"density_delta_hu": delta_hu, "mass_effect_mm": mass_effect, "prone": prone, "refinement": "none"}
+        settings |= {"density_delta_hu": delta_hu, "mass_effect_mm": mass_effect, "prone": prone}
+        settings["refinement"] = denoiser.name if denoiser else "none"
         name = f"{work.scan_name(ct)}_seed{seed}"
         with target as staging:
             folder = work.write_scan_case(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..synthesis.spec import LesionRequest, SynthesisResult
     from ..volume import Volume
 
+    Improve = Callable[[PreparedScan, SynthesisResult], SynthesisResult]
 
 SEEDS_FOR_A_PAGE, SEED_STEP = 6, 1000
 
@@ -74,8 +76,13 @@ def check_point(scan: PreparedScan, point: tuple[float, float, float] | None) ->
         )
 
 
-def make_lesions(scan: PreparedScan, requests: list[LesionRequest], steps: Steps) -> list[SynthesisResult]:
-    """Put one lesion after another into the scan; each sees those before it."""
+def make_lesions(
+    scan: PreparedScan,
+    requests: list[LesionRequest],
+    steps: Steps,
+    improve: Improve | None = None,
+) -> list[SynthesisResult]:
+    """Put one lesion after another into the scan, each first given to ``improve``; each sees those before it."""
     from ..synthesis.generator import insert, synthesise
 
     results = []
@@ -88,10 +95,28 @@ def make_lesions(scan: PreparedScan, requests: list[LesionRequest], steps: Steps
             if not results:
                 raise
             raise InputError(f"lesion {number} of {len(requests)} ({request.lesion}): {error}") from None
+        if improve is not None:
+            result = improve(scan, result)
         insert(scan, result)
         results.append(result)
         update(1.0)
     return results
+
+
+@contextmanager
+def refining(denoiser: Path | None, steps: Steps) -> Iterator[Improve | None]:
+    """For ``make_lesions``: refines in a worker with the network in the file ``denoiser``, which is read at once; None without a file."""
+    if denoiser is None:
+        yield None
+        return
+    from ..refinement.closed_loop import refine_lesion
+    from ..refinement.remote import WorkerRefiner
+    from ..worker import Worker
+
+    with Worker() as worker:
+        refiner = WorkerRefiner(worker, denoiser)
+        refiner.load(steps.start("Loading the denoising network"))
+        yield lambda scan, result: refine_lesion(scan, result, refiner, progress=steps.start("Refining"))
 
 
 def phase_warnings(scan: PreparedScan, lesion_keys: Iterable[str]) -> list[str]:
@@ -119,6 +144,7 @@ def scan_notes(scan: PreparedScan, lesion_keys: Iterable[str]) -> list[str]:
 def result_notes(scan: PreparedScan, results: list[SynthesisResult]) -> list[str]:
     """One line for each lesion that could not be made quite as asked for."""
     from ..attributes import format_size
+    from ..refinement.closed_loop import refinement_note
     from ..reporting.rows import size_differs
 
     lines = []
@@ -132,6 +158,8 @@ def result_notes(scan: PreparedScan, results: list[SynthesisResult]) -> list[str
             lines.append(
                 f"{name}: it is {format_size(found)} instead of {format_size(wanted)}; try another place or seed"
             )
+        if line := refinement_note(result):
+            lines.append(f"{name}: {line}")
     return lines
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress
+from .arrays import write_array
 from .warm import WarmState
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _SEGMENT = ("device", "engine", "step", "mirroring", "skip_air")
 _ATTRIBUTES = ("device", "test_time_flips")
 _FEATURES = ("device",)
 _ORGANS = ("device", "fast", "roi_subset")
+_REFINE = ("noise_hu", "seed")
 
 
 def segment(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -> tuple[dict, Arrays]:
@@ -97,7 +99,59 @@ def organs(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -
     return {"structure_names": names, "scheme": found.scheme, "notes": list(found.notes)}, maps
 
 
-JOBS: dict[str, Job] = {"segment": segment, "attributes": attributes, "features": features, "organs": organs}
+def refine(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -> tuple[dict, Arrays]:
+    """A region of a scan after a few reverse steps of a denoising network; see ``refinement.refine.Refiner``.
+
+    params: model (a checkpoint), plan (fields of ``RefinePlan``), order, noise_hu, seed, device, engine; live: the client's folder, where
+    the region after step n is put as live-n.npy before that step is told. arrays: hu (z, y, x); label, organ, changed uint8 of the same
+    shape. Returns hu float32; model, trained, engine, device.
+    """
+    given = _settings("refine", params, ("model", "plan", "order", "live", "device", "engine"), _REFINE)
+    missing = [name for name in ("hu", "label", "organ", "changed") if name not in arrays]
+    if missing:
+        raise InputError(f"refine: array {missing[0]} is missing")
+    source = str(_need("refine", params, "model"))
+    where = {key: params[key] for key in ("device", "engine") if key in params}
+    from ..refinement.plan import RefinePlan
+    from ..refinement.refine import Refiner
+    from ..refinement.remote import LIVE
+
+    plan = _plan(RefinePlan, params.get("plan") or {})
+    key = ("denoiser", source, _stamp(source), *sorted(where.items()))
+    if key not in state:
+        progress(0, plan.steps, "loading the denoising network")
+    refiner = state.get(key, lambda: Refiner(source, **where))
+
+    def show(step: int, of: int, hu: np.ndarray) -> None:
+        write_array(Path(params["live"]) / LIVE.format(step=step), "live", hu)
+
+    masks = [arrays[name] != 0 for name in ("label", "organ", "changed")]
+    on_step = show if params.get("live") else None
+    order = tuple(params.get("order") or (0, 1, 2))
+    hu = refiner(arrays["hu"], *masks, plan, order=order, progress=progress, on_step=on_step, **given)
+    told = {
+        "model": refiner.name,
+        "trained": refiner.model.trained,
+        "engine": refiner.engine,
+        "device": str(refiner.device),
+    }
+    return told, {"hu": hu}
+
+
+def _plan(kind, fields: dict):
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise InputError(f"refine: plan {fields!r} is not understood ({error})") from None
+
+
+JOBS: dict[str, Job] = {
+    "segment": segment,
+    "attributes": attributes,
+    "features": features,
+    "organs": organs,
+    "refine": refine,
+}
 
 
 def warm_model(source: str, progress: Progress, state: WarmState):

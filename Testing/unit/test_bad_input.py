@@ -236,7 +236,7 @@ CASES: dict[str, tuple[dict, str]] = {
     "seed negative": ({"seed": "-1"}, "--seed"),
     "mass effect negative": ({"mass-effect": "-2"}, "0 to 8"),
     "checkpoint missing": ({"refine": "nowhere.pth"}, "--refine"),
-    "checkpoint too early": ({"refine": text}, "no refinement"),
+    "checkpoint that is none": ({"refine": text}, "not a checkpoint"),
     "out is a file": ({"out": a_file}, "is a file"),
     "out is in use": ({"out": in_use}, "--overwrite"),
     "out below a file": ({"out": below_a_file}, "below a file"),

@@ -1,0 +1,160 @@
+"""Refinement of a synthetic lesion, measured again: what would contradict the report is blended back or dropped. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from .. import taxonomy
+from ..progress import Progress, silent
+from ..synthesis.draw import allowed_options
+from ..synthesis.measurement import measure
+from ..synthesis.scan import PreparedScan
+from ..synthesis.spec import Measurement, SynthesisResult
+from .plan import Denoise, OnStep, RefinePlan, plan_for
+
+NO_WEIGHTS = "no denoising network is there, so the lesion stays as the parametric model made it"
+STRENGTHS = (1.0, 0.6, 0.3)  # share of the change that is kept, tried in turn
+MOST_MEAN_HU = 5.0  # by which the lesion's mean may move
+MOST_WIDTH = 0.15  # by which the width of its edge may change, as a share
+_CONTEXT_VOXELS = 10
+
+
+def refine_lesion(
+    scan: PreparedScan,
+    result: SynthesisResult,
+    denoise: Denoise | None,
+    plan: RefinePlan | None = None,
+    *,
+    seed: int | None = None,
+    progress: Progress = silent,
+    on_step: OnStep | None = None,
+) -> SynthesisResult:
+    """``result`` with its image refined, as a new result; nothing else of it changes, and the scan does not.
+
+    ``denoise``: a ``refine.Refiner`` or ``remote.WorkerRefiner``; without one the lesion stays as it is. ``seed`` is the request's by default.
+    ``on_step(step, of, hu)`` gets ``result.region`` after each reverse step. The lesion is measured before and after: where a label, the
+    lesion's mean (by more than 5 HU) or the width of its edge (by more than 15 %) would change, 60 % of the change is tried, then 30 %, then none.
+
+    ``parameters["refinement"]`` of what is returned says what was done: applied, why not, strength, plan, model, and both measurements'
+    figures. Voxels that the lesion was not allowed to change (``changed``) keep their bytes. ``Cancelled`` passes through.
+    """
+    plan, limited = plan_for(result.request.lesion, plan or RefinePlan())
+    if denoise is None or plan is None:
+        return _with_record(result, {"applied": False, "why": NO_WEIGHTS if denoise is None else limited})
+    seed = result.request.seed if seed is None else seed
+    record = {"model": denoise.name, "mode": plan.mode, "start": plan.start, "steps": plan.steps, "seed": seed}
+    if limited:
+        record["limited"] = limited
+    refined = _denoised(scan, result, denoise, plan, seed, progress, on_step)
+    change = np.where(result.changed, refined - result.after, np.float32(0))
+    if not change.any():
+        return _with_record(
+            result, record | {"applied": False, "why": "the scan shows no noise that a lesion could be matched to"}
+        )
+    remeasure = _measuring(scan, result)
+    before = remeasure(result.after)
+    faults: list[str] = []
+    for strength in STRENGTHS:
+        after = np.rint(result.after + np.float32(strength) * change)
+        after[~result.changed] = result.after[~result.changed]
+        measured = remeasure(after)
+        fault = contradiction(before, measured, _mean_shift(result, after))
+        if not fault:
+            record |= {"applied": True, "strength": strength, "faults": faults}
+            record |= {"figures_before": before.figures, "mean_change_hu": _mean_shift(result, after)}
+            measurement = replace(result.measurement, figures=measured.figures)
+            return replace(_with_record(result, record), after=after, measurement=measurement)
+        faults.append(f"{round(100 * strength)} %: {fault}")
+    return _with_record(result, record | {"applied": False, "why": faults[-1].split(": ", 1)[1], "faults": faults})
+
+
+def contradiction(before: Measurement, after: Measurement, mean_shift_hu: float) -> str:
+    """What a refinement changed that it must not; "" when nothing."""
+    for key in sorted({*before.values, *after.values, *before.ambiguous, *after.ambiguous}):
+        was, now = (m.values.get(key, "between two options" if key in m.ambiguous else None) for m in (before, after))
+        if was != now:
+            return f"{key} would be {now}, not {was}"
+    if abs(mean_shift_hu) > MOST_MEAN_HU:
+        return f"its mean would move by {mean_shift_hu:.1f} HU"
+    widths = [m.figures.get("edge_width_mm", float("nan")) for m in (before, after)]
+    if np.isfinite(widths).all() and widths[0] > 0 and abs(widths[1] / widths[0] - 1) > MOST_WIDTH:
+        return f"its edge would be {widths[1]:.1f} mm wide, not {widths[0]:.1f} mm"
+    return ""
+
+
+def refinement_note(result: SynthesisResult) -> str:
+    """One line for the user about a lesion that was not refined, or not fully; "" when there is nothing to say."""
+    record = result.parameters.get("refinement") or {}
+    if record and not record["applied"]:
+        return f"not refined: {record['why']}"
+    if record.get("strength", 1.0) < 1.0:
+        return (
+            f"{round(100 * record['strength'])} % of the refinement is kept ({record['faults'][-1].split(': ', 1)[1]})"
+        )
+    return ""
+
+
+def _with_record(result: SynthesisResult, record: dict) -> SynthesisResult:
+    return replace(result, parameters={**result.parameters, "refinement": record})
+
+
+def _mean_shift(result: SynthesisResult, after: np.ndarray) -> float:
+    return float(after[result.label].mean(dtype=np.float64) - result.after[result.label].mean(dtype=np.float64))
+
+
+def _denoised(scan, result, denoise, plan, seed, progress, on_step) -> np.ndarray:
+    """HU of the region after the reverse steps; the network sees the scan some way beyond the region."""
+    wide, inner = [], []
+    for part, size in zip(result.region, scan.ct.array.shape):
+        low, high = max(0, part.start - _CONTEXT_VOXELS), min(size, part.stop + _CONTEXT_VOXELS)
+        wide.append(slice(low, high))
+        inner.append(slice(part.start - low, part.stop - low))
+    wide, inner = tuple(wide), tuple(inner)
+    hu = scan.ct.array[wide].astype(np.float32)
+    hu[inner] = result.after
+    organ = scan.organs.labels.array[wide] == taxonomy.organ(taxonomy.lesion(result.request.lesion).organ).value
+    organ[inner] |= result.organ
+    label, changed = np.zeros(hu.shape, bool), np.zeros(hu.shape, bool)
+    label[inner], changed[inner] = result.label, result.changed
+    z, x, y = scan.patient_axes
+    centre = scan.ct.to_index(np.array(result.center_ras))
+    noise_hu = scan.noise.sd_hu * scan.local_noise(centre) if scan.noise.patches else None
+    shown: Callable | None = None
+    if on_step is not None:
+        shown = lambda step, of, image: on_step(step, of, image[inner])  # noqa: E731
+    refined = denoise(
+        hu, label, organ, changed, plan, noise_hu=noise_hu, order=(z, y, x), seed=seed, progress=progress, on_step=shown
+    )
+    return refined[inner]
+
+
+def _measuring(scan: PreparedScan, result: SynthesisResult) -> Callable[[np.ndarray], Measurement]:
+    """The measurement of the lesion in an image of its region, in the same way each time."""
+    alone = replace(scan, lesions=[item for item in scan.lesions if item is not result])
+    lesion, region = result.request.lesion, result.region
+    centre = scan.ct.to_index(np.array(result.center_ras))
+    parent, others = alone.parent_and_others(region, taxonomy.lesion(lesion).organ, centre)
+    if result.moved_labels is not None:
+        parent = result.organ | (result.label & parent)
+        others = np.where(parent | result.label, 0, result.moved_labels).astype(np.uint8)
+    reference = scan.reference(scan.local_noise(centre) * scan.noise.high_pass_sd_hu)
+    outside = (others == 0) & ~parent if result.parameters["bulges"] else None
+
+    def take(image: np.ndarray) -> Measurement:
+        return measure(
+            lesion,
+            np.asarray(image, np.float32),
+            result.label,
+            parent,
+            others,
+            scan.spacing,
+            reference,
+            result.parameters["reference_tissue"],
+            allowed_shapes=allowed_options(lesion)["shape"],
+            allowed_outside=outside,
+        )
+
+    return take
