@@ -1,0 +1,45 @@
+"""Where nnU-Net looks for its folders, and whether the nnU-Net that is installed will do. Imports nnU-Net only when asked to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from PASTALib.errors import InputError
+
+OLDEST = (2, 8)  # the first that hands the plans to ``build_network_architecture``
+FOLDERS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
+
+
+def require_nnunet() -> str:
+    """The version of the installed nnU-Net; InputError when there is none or it is too old."""
+    try:
+        version = metadata.version("nnunetv2")
+    except metadata.PackageNotFoundError:
+        raise InputError(
+            "nnU-Net is not installed; pip install 'nnunetv2>=2.8', or use a preset that trains on the fly"
+        ) from None
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise InputError(f"nnU-Net {version} is installed; wanted 2.8 or newer: pip install -U nnunetv2")
+    return version
+
+
+@contextmanager
+def nnunet_folders(root: Path) -> Iterator[dict[str, Path]]:
+    """nnU-Net's three folders below ``root`` for as long as the block lasts; what the environment said before comes back."""
+    places = {name: root / folder for name, folder in FOLDERS.items()}
+    before = {name: os.environ.get(name) for name in FOLDERS}
+    for name, place in places.items():
+        place.mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(place)
+    try:
+        yield places
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
