@@ -15,6 +15,7 @@ from training.segmentation.augment import MARGIN, _resample, augment, centre_cro
 from training.segmentation.recipe import (
     IGNORED,
     DiceCounter,
+    DiceCrossEntropy,
     autocast,
     careful_step,
     guard_thin_layers,
@@ -89,7 +90,6 @@ def test_weights_of_the_outputs_are_nnunet_s():
 
 
 def test_loss_falls_when_the_prediction_is_right_and_ignores_what_it_should():
-    pytest.importorskip("nnunetv2")
     labels = torch.randint(0, 3, (2, 16, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     loss = make_loss(3, False)
     right = [torch.nn.functional.one_hot(part[:, 0].long(), 3).movedim(-1, 1) * 20.0 for part in targets(labels, 3)]
@@ -100,6 +100,26 @@ def test_loss_falls_when_the_prediction_is_right_and_ignores_what_it_should():
     partly[:, :8] = IGNORED
     mixed = [torch.where(part == IGNORED, w, r) for part, w, r in zip(targets(partly, 3), wrong, right)]
     assert float(loss(mixed, targets(partly, 3))) < -0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_dice", [False, True])
+@pytest.mark.parametrize("ignoring", [False, True])
+def test_loss_is_nnunet_s_value_for_value(batch_dice, ignoring):
+    losses = pytest.importorskip("nnunetv2.training.loss.compound_losses")
+    from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 6, 8, 9, 10, generator=generator, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 1, 8, 9, 10), generator=generator).to(torch.uint8)  # class 5 is absent
+    if ignoring:
+        labels[:, :, :3] = IGNORED
+    options = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    theirs = losses.DC_and_CE_loss(options, {}, 1, 1, IGNORED if ignoring else None, MemoryEfficientSoftDiceLoss)
+    found, wanted = DiceCrossEntropy(batch_dice, ignoring=ignoring)(logits, labels), theirs(logits, labels)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    ours = torch.autograd.grad(found, logits)[0]
+    torch.testing.assert_close(ours, torch.autograd.grad(wanted, logits)[0], atol=1e-7, rtol=1e-3)
 
 
 def test_targets_are_every_other_voxel():

@@ -47,6 +47,10 @@ def train_with_nnunet(
     processes that export, preprocess and augment (0: this one). Of several ``ranks`` the first prepares. InputError as its parts.
     """
     require_nnunet()
+    if ranks.several and (ranks.device.type != "cuda" or os.environ.get("LOCAL_WORLD_SIZE") != str(ranks.world)):
+        raise InputError(
+            "nnU-Net's trainer shares a batch over the cards of one machine; start as many processes as it has cards"
+        )
     outputs = len(PASTA_LABELS) + (not settings["regions"])
     network_shape(settings, outputs)  # before the long work
     with nnunet_folders(root) as places, _processes(workers):
