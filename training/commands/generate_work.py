@@ -179,15 +179,15 @@ def list_published(root: Path, out: Path, as_json: bool) -> None:
 
 def _report(out: Path, outcome: Outcome, as_json: bool) -> None:
     data = outcome.dataset
-    rate = 3600 * outcome.made / outcome.seconds if outcome.seconds else 0.0
+    rate = 3600 * outcome.made / outcome.making_s if outcome.making_s else 0.0
     if as_json:
         figures = {"made": outcome.made, "found": outcome.found, "seconds": round(outcome.seconds, 2)}
-        figures |= {"cases_per_hour": round(rate, 1), "worker_seconds": round(outcome.worker_seconds, 2)}
+        figures |= {"cases_per_hour": round(rate, 1), "making_s": round(outcome.making_s, 2)}
         print_json({"out": str(out), **data, **figures, "notes": outcome.notes})
         return
     for line in outcome.notes:
         note(line)
-    speed = f", {outcome.made} made in {duration(outcome.seconds)} ({rate:.0f} per hour)" if outcome.made else ""
+    speed = f", {outcome.made} made in {duration(outcome.making_s)} ({rate:.0f} per hour)" if outcome.made else ""
     typer.echo(f"{data['cases']} cases of {len(data['by_type'])} types, {size(data['bytes'])}{speed}")
     if data["given_up"]:
         typer.echo(f"{len(data['given_up'])} cases could not be made, see failures.jsonl")

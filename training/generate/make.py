@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import gethostname
 from threading import Lock
 
 import numpy as np
@@ -32,12 +33,15 @@ EXTRA_ATTEMPTS = 4  # per further lesion of a case with several
 
 @dataclass
 class Made:
-    """What became of one case: a manifest line, or why it was given up. ``seconds`` include reading the template."""
+    """What became of one case: a manifest line, or why it was given up; seconds and CPU seconds of work, and seconds of it for loading
+    templates."""
 
     case: CasePlan
     line: dict | None
     reasons: list[str]
     seconds: float
+    cpu_s: float
+    loading_s: float
     found: bool = False
 
 
@@ -46,6 +50,7 @@ class ScanCache:
 
     def __init__(self):
         self._kept: OrderedDict[tuple, PreparedScan] = OrderedDict()
+        self.seconds = 0.0  # spent on loading so far
 
     def get(self, template: Template, spacing_mm: float, limit_bytes: int) -> PreparedScan:
         """The template ready for lesions; see ``templates.load``."""
@@ -55,7 +60,9 @@ class ScanCache:
             coming = 4 * int(np.prod(template.shape_zyx) * np.prod(grid))  # int16 and two uint8 maps
             while self._kept and self.bytes + coming > limit_bytes:
                 self._kept.popitem(last=False)
+            begun = time.perf_counter()
             self._kept[key] = load(template, spacing_mm)
+            self.seconds += time.perf_counter() - begun
         self._kept.move_to_end(key)
         return self._kept[key]
 
@@ -83,17 +90,23 @@ def make_job(
 
     InputError when a case cannot be written or a template is no longer what was judged.
     """
+    if not Path(out).is_dir():
+        raise InputError(
+            f"{out} is not there on the worker {gethostname()}; workers must share the folder under the same path"
+        )
     made = []
     with _ONE_AT_A_TIME, locked(Path(out) / BUSY, shared=True, wait_s=60.0) as mine:
         if not mine:
             raise InputError(f"{out}: another session is tidying up in there; end it and use --resume")
         for case in job.cases:
-            begun = time.perf_counter()
+            begun, used, loaded = time.perf_counter(), time.process_time(), _CACHE.seconds
             folder = Path(out) / case.id
             found = adopt and is_complete(folder, case.key)
             reasons = [] if found else _make(folder, case, templates, settings, cache_bytes)
             line = line_of(Path(out), folder) if found or not reasons else None
-            made.append(Made(case, line, reasons, time.perf_counter() - begun, found))
+            seconds = time.perf_counter() - begun
+            cpu_s = time.process_time() - used
+            made.append(Made(case, line, reasons, seconds, cpu_s, _CACHE.seconds - loaded, found))
     return made
 
 
@@ -131,7 +144,11 @@ def _make(folder: Path, case: CasePlan, templates, settings: Settings, cache_byt
             "multiple": settings.multiple,
         }
         source = template.row.ct if template.row is not None else template.id
-        write_case(folder, ct, organs, results, seed=seed, source=source, options=options, overwrite=True)
+        try:
+            write_case(folder, ct, organs, results, seed=seed, source=source, options=options, overwrite=True)
+        except OSError:
+            if not is_complete(folder, case.key):  # unless a worker that was given up for dead has written it meanwhile
+                raise
         return []
     return reasons
 

@@ -38,16 +38,17 @@ class Making:
         self.out, self.plan, self.todo, self.progress, self.force = out, plan, todo, progress, force
         self.lines, self.failed = lines, failed
         self.made = self.found = 0
-        self.worker_seconds = 0.0
+        self.seconds = 0.0
         self._bytes = sum(line["bytes"] for line in lines)
         self._voxels = sum(plan.voxels(plan.case(line["type"], line["number"])) for line in lines)
         self._left = sum(map(plan.voxels, todo))
         self._begun = time.monotonic()
         self._done = 0
+        self._pool: Pool | None = None
 
     def run(self, pool: Pool) -> None:
         """Make them all. InputError when the disk cannot hold them; what is finished then stays."""
-        out = self.out
+        out, self._pool = self.out, pool
         cache = int(CACHE_SHARE * pool.memory_bytes)
         pieces = [self._piece(job, cache) for job in jobs_of(self.todo, pool.count)]
         manifest_file, failures = Lines(out / MANIFEST), Lines(out / FAILURES)
@@ -59,7 +60,8 @@ class Making:
                     for made in results:
                         self._account(made, manifest_file, failures)
                         if not made.found:
-                            record = {"id": made.case.id, "seconds": round(made.seconds, 3)}
+                            figures = {"seconds": made.seconds, "cpu_s": made.cpu_s, "loading_s": made.loading_s}
+                            record = {"id": made.case.id, **{key: round(value, 3) for key, value in figures.items()}}
                             times.write(json.dumps(record).encode() + b"\n")
                     self._tell()
                     self._check_disk()
@@ -90,13 +92,13 @@ class Making:
             self._voxels += self.plan.voxels(case)
             self.found += made.found
             self.made += not made.found
-        self.worker_seconds += made.seconds
+        self.seconds = time.monotonic() - self._begun
         self._left -= self.plan.voxels(case)
         self._done += 1
 
     def _tell(self) -> None:
         elapsed, total = time.monotonic() - self._begun, len(self.todo)
-        text = "making cases"
+        text = "making cases" if self._pool and self._pool.present else "waiting for workers"
         if self._done:
             rate = self._done / elapsed
             text = f"{3600 * rate:.0f} cases/h, {duration((total - self._done) / rate)} left, {size(self._bytes + self._need())} in all"

@@ -47,5 +47,5 @@ def index(root: Path, out: Path, progress: Progress = silent, sums: bool = False
     write_json(out / DATASET, data)
     pictures = dict(quality.picture(str(root), line) for line in quality.to_show(lines))
     quality.write_page(out / PAGE, lines, failed, pictures, {}, {})
-    notes = [f"{len(failed)} cases cannot be read, see {FAILURES}"] if failed else []
+    notes = [f"{len(failed)} of {len(failed) + len(lines)} cases cannot be read, see {FAILURES}"] if failed else []
     return Outcome(data, found=len(lines), seconds=time.monotonic() - begun, notes=notes)

@@ -17,11 +17,12 @@ from PASTALib.reporting.views import LesionViews, scale_bar_mm
 from PASTALib.volume import read_volume
 
 from . import marginals
+from .manifest import in_order
 from .quality_style import QUALITY_STYLE
 from .words import duration, size
 
 PER_TYPE = 4  # cases shown of each type
-_PIXELS = 260
+_PIXELS = 300
 
 
 def to_show(lines: Sequence[Mapping]) -> list[Mapping]:
@@ -63,19 +64,19 @@ def write_page(
     failed: Sequence[Mapping],
     pictures: Mapping[str, str],
     settings: Mapping,
-    seconds: Mapping[str, float],
+    times: Mapping[str, Mapping],
 ) -> Path:
-    """Write the page. ``lines``: manifest; ``failed``: cases given up; ``pictures``: figures by case id; ``seconds``: work per case."""
+    """Write the page. ``lines``: manifest; ``failed``: cases given up; ``pictures``: figures by case id; ``times``: lines of times.jsonl by id."""
     kinds = [kind for kind in taxonomy.LESION_KEYS if any(line["type"] == kind for line in lines)]
-    by_kind = {kind: [line for line in lines if line["type"] == kind] for kind in kinds}
+    by_kind = {kind: [line for line in in_order(lines) if line["type"] == kind] for kind in kinds}
     title = "Generated cases" if settings else "Cases"
     parts = [
         f"<header><h1>{title}</h1><ul class=facts>",
-        *(f"<li>{escape(fact)}</li>" for fact in _facts(lines, failed, settings, seconds)),
+        *(f"<li>{escape(fact)}</li>" for fact in _facts(lines, failed, settings, times)),
         "</ul><nav aria-label='Lesion types'>",
         *(f"<a href='#{kind}'>{escape(taxonomy.lesion(kind).name)}</a>" for kind in kinds),
         "</nav></header><main>",
-        _table(by_kind, failed, seconds),
+        _table(by_kind, failed, times),
         *(_article(kind, by_kind[kind], pictures) for kind in kinds),
         _given_up(failed),
         "</main><footer><p>Bars: share of the lesions whose report says so. Blue mark: what the priors give for lesions of these lengths beside tissue of this "
@@ -92,9 +93,12 @@ def write_page(
     return path
 
 
-def _facts(lines, failed, settings, seconds) -> list[str]:
+def _facts(lines, failed, settings, times) -> list[str]:
     lesions = sum(len(line["lesions"]) for line in lines)
-    facts = [f"{len(lines)} cases" + (f" with {lesions} lesions" if lesions != len(lines) else "")]
+    facts = [
+        f"{len(lines)} case{'s' if len(lines) > 1 else ''}"
+        + (f" with {lesions} lesions" if lesions != len(lines) else "")
+    ]
     facts.append(size(sum(line["bytes"] for line in lines)))
     if failed:
         facts.append(f"{len(failed)} given up")
@@ -108,13 +112,14 @@ def _facts(lines, failed, settings, seconds) -> list[str]:
         facts += [grid + cube, f"seed {settings['seed']}"]
         if settings["phantom_mm"]:
             facts.append(f"generated torsos at about {settings['phantom_mm']:g} mm")
-    timed = [seconds[line["id"]] for line in lines if line["id"] in seconds]
+    timed = [times[line["id"]] for line in lines if line["id"] in times]
     if timed:
-        facts.append(f"{duration(sum(timed))} of work, {np.mean(timed):.2f} s per case")
+        total, loading = sum(item["seconds"] for item in timed), sum(item["loading_s"] for item in timed)
+        facts.append(f"{duration(total)} of work, {duration(loading)} of it for preparing templates")
     return facts
 
 
-def _table(by_kind, failed, seconds) -> str:
+def _table(by_kind, failed, times) -> str:
     head = (
         "Type",
         "Cases",
@@ -133,7 +138,8 @@ def _table(by_kind, failed, seconds) -> str:
         first = [t == 1 and line["attempts"] == 1 for t, line in zip(tries, lines)]
         lengths = _lengths(lines)
         low, middle, high = np.quantile(lengths, (0.1, 0.5, 0.9)) if len(lengths) else (np.nan,) * 3
-        timed = [seconds[line["id"]] for line in lines if line["id"] in seconds]
+        timed = [times[line["id"]] for line in lines if line["id"] in times]
+        timed = [item["seconds"] - item["loading_s"] for item in timed]
         templates = {line["template"] for line in lines if line["template"]}
         rows.append(
             (
@@ -172,7 +178,7 @@ def _article(kind: str, lines, pictures) -> str:
     blocks = [_block(key, options, len(lesions)) for key, options in marginals.shares(lesions, kind).items()]
     phases = sorted({line["phase"] for line in lines if line["phase"]})
     return (
-        f"<article id={kind}><div class=title><h2>{escape(item.name)}</h2><p>{len(lines)} cases · {escape(', '.join(phases))}</p></div>"
+        f"<article id={kind}><div class=title><h2>{escape(item.name)}</h2><p>{len(lines)} case{'s' if len(lines) > 1 else ''} · {escape(', '.join(phases))}</p></div>"
         f"<div class='pictures sample'>{figures}</div><div class=blocks>{_histogram(kind, lines)}{''.join(blocks)}</div></article>"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,8 +18,9 @@ from PASTALib.errors import InputError
 from .clusters import Workers, check_versions, connect, machine_memory, quiet, require_dask
 
 AHEAD = 2  # pieces per worker under way at once: one in work, one waiting
-LOST_LIMIT = 3  # times that one piece may take its workers with it before the run stops
+LOST_LIMIT = 20  # times that one piece may go down with its worker before the run stops
 _POLL_S = 0.02
+_LOOK_S = 0.25
 
 
 @dataclass
@@ -39,8 +40,9 @@ class Piece:
 class Pool(Protocol):
     """Something that calls a function for every piece."""
 
-    count: int
-    memory_bytes: int
+    count: int  # of workers that were asked for
+    present: int  # of workers that are there now
+    memory_bytes: int  # of each
 
     def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
         """Results as they come. ``idle`` is called every now and then while waiting. What the function raises, this raises."""
@@ -65,7 +67,7 @@ def pool(workers: Workers) -> Iterator[Pool]:
 class _Here:
     """All in this process, one after the other."""
 
-    count = 1
+    count = present = 1
 
     @property
     def memory_bytes(self) -> int:
@@ -116,61 +118,88 @@ class _Queue:
 
 
 class _Dask:
-    """A Dask client's workers."""
+    """A Dask client's workers. Every piece is bound to one of them and taken back here when that worker is gone: left to itself the scheduler
+    may keep pieces of a lost worker waiting for ever."""
 
     def __init__(self, client, workers: Workers):
         self._client, self._workers = client, workers
+        self._slots = self._known()
 
     @property
     def count(self) -> int:
-        return max(1, self._workers.count, len(self._slots()))
+        return max(1, self._workers.count, len(self._slots))
+
+    @property
+    def present(self) -> int:
+        return len(self._slots)
 
     @property
     def memory_bytes(self) -> int:
         """Of the worker that has least; a cautious guess while none is there."""
-        known = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        limits = [item["memory_limit"] for item in known if item.get("memory_limit")]
+        limits = [item["memory_limit"] for item in self._known().values() if item.get("memory_limit")]
         return min(limits, default=4 << 30)
 
-    def _slots(self) -> list[str]:
-        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+    def _known(self) -> dict[str, dict]:
+        return self._client.scheduler_info(n_workers=-1)["workers"]
 
     def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
-        from distributed import KilledWorker, as_completed
-
         queue = _Queue.of(pieces)
         running: dict[Any, tuple[Piece, str]] = {}
-        done = as_completed(loop=self._client.loop)
-        looked, slots = 0.0, []
+        looked = 0.0
         try:
             while queue or running:
-                if time.monotonic() - looked > 0.5:
-                    looked, slots = time.monotonic(), self._slots()
-                for worker in slots:
-                    while queue and sum(where == worker for _, where in running.values()) < AHEAD:
-                        piece = queue.take(worker)
-                        future = self._client.submit(
-                            function, *piece.arguments, workers=[worker], allow_other_workers=True, pure=False
-                        )
-                        running[future] = piece, worker
-                        done.add(future)
-                ready = done.next_batch(block=False)
-                if not ready:
-                    idle()
-                    time.sleep(_POLL_S)
-                for future in ready:
+                if time.monotonic() - looked > _LOOK_S:
+                    looked = time.monotonic()
+                    self._look(running, queue)
+                self._give(function, running, queue)
+                done = [future for future in running if future.status != "pending"]
+                for future in done:
                     piece, _ = running.pop(future)
-                    error = future.exception() if future.status == "error" else None
                     if future.status == "finished":
                         yield future.result()
-                    elif error is None or isinstance(error, KilledWorker):  # it, or its workers, were lost
-                        for part in _again(piece, self._workers):
-                            queue.put(part)
+                    elif not self._was_lost(future):
+                        raise future.exception()
                     else:
-                        raise error
+                        self._take_back([piece], queue)
+                if not done:
+                    idle()
+                    time.sleep(_POLL_S)
         finally:
             with contextlib.suppress(Exception):  # the scheduler itself may be gone
                 self._client.cancel(list(running), force=True)
+
+    def _look(self, running: dict, queue: _Queue) -> None:
+        """Who is there now; what was given to workers that are not comes back."""
+        if self._client.status == "closed":
+            raise InputError("the Dask scheduler is gone; start it again and use --resume")
+        self._slots = list(self._known())
+        gone = [
+            future
+            for future, (_, worker) in running.items()
+            if worker not in self._slots and future.status == "pending"
+        ]
+        if gone:
+            self._client.cancel(gone, force=True)
+            self._take_back([running.pop(future)[0] for future in gone], queue)
+
+    def _give(self, function: Callable, running: dict, queue: _Queue) -> None:
+        busy = Counter(worker for _, worker in running.values())
+        for worker in self._slots:
+            for _ in range(AHEAD - busy[worker]):
+                if queue:
+                    piece = queue.take(worker)
+                    future = self._client.submit(function, *piece.arguments, workers=[worker], pure=False)
+                    running[future] = piece, worker
+
+    def _was_lost(self, future) -> bool:
+        from distributed import KilledWorker
+
+        return future.status != "error" or isinstance(future.exception(), KilledWorker)
+
+    def _take_back(self, lost: list[Piece], queue: _Queue) -> None:
+        for piece in lost:
+            for part in _again(piece, self._workers):
+                queue.put(part)
 
 
 def _again(piece: Piece, workers: Workers) -> list[Piece]:

@@ -61,13 +61,14 @@ class Request:
 
 @dataclass
 class Outcome:
-    """What a session did: the set as dataset.json describes it, cases made and found again in this session, seconds, remarks for the user."""
+    """What a session did: the set as dataset.json describes it, cases made and found again in this session, seconds of the
+    session and of making cases, remarks for the user."""
 
     dataset: dict
     made: int = 0
     found: int = 0
     seconds: float = 0.0
-    worker_seconds: float = 0.0
+    making_s: float = 0.0
     notes: list[str] = field(default_factory=list)
 
 
@@ -153,7 +154,7 @@ class _Session:
         write_json(self.out / DATASET, data)
         self._page(work.lines, work.failed)
         seconds = time.monotonic() - begun
-        return Outcome(data, work.made, work.found, seconds, work.worker_seconds, self.notes)
+        return Outcome(data, work.made, work.found, seconds, work.seconds, self.notes)
 
     # --- templates
 
@@ -246,6 +247,6 @@ class _Session:
             lambda: self.progress(len(pictures), max(1, len(pieces)), "drawing the quality page"),
         ):
             pictures[name] = picture
-        seconds = {line["id"]: line["seconds"] for line in manifest.read_lines(self.out / TIMES) if "seconds" in line}
+        times = {line["id"]: line for line in manifest.read_lines(self.out / TIMES) if {"id", "seconds"} <= set(line)}
         facts = {"seed": self.request.settings.seed, **self.request.fixed()}
-        quality.write_page(self.out / PAGE, lines, failed, pictures, facts, seconds)
+        quality.write_page(self.out / PAGE, lines, failed, pictures, facts, times)
