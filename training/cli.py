@@ -11,7 +11,17 @@ import typer
 from PASTALib.cli import OneLineErrors
 
 # In the order of a whole training; a command's module is named like it.
-COMMANDS: tuple[str, ...] = ("generate", "train-ddpm", "pretrain-segmentation", "pretrain-attributes")
+COMMANDS: tuple[str, ...] = (
+    "generate",
+    "train-ddpm",
+    "pretrain-segmentation",
+    "pretrain-attributes",
+    "finetune",
+    "fewshot",
+    "detect",
+    "stage",
+    "attributes",
+)
 
 app = typer.Typer(
     cls=OneLineErrors,
