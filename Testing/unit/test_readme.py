@@ -30,18 +30,21 @@ def test_python_runs(code, tmp_path, monkeypatch):
 
 
 def commands():
-    """Every ``pasta …`` line of the README's plain blocks, continued lines joined."""
+    """Every ``pasta …`` and ``python -m training …`` line of the README's plain blocks, continued lines joined."""
     for kind, body in BLOCKS:
         if kind == "":
             for line in body.replace("\\\n", " ").splitlines():
-                if line.strip().startswith("pasta "):
+                if line.strip().startswith(("pasta ", "python -m training ")):
                     yield " ".join(line.split())
 
 
 @pytest.mark.parametrize("line", list(commands()))
 def test_commands_and_options_exist(line):
     from PASTALib.cli import app
+    from training.cli import app as training
 
+    if line.startswith("python"):
+        app, line = training, line.removeprefix("python -m ")
     _, name, *rest = line.split()
     done = CliRunner().invoke(app, [name, "--help"])
     assert done.exit_code == 0, line
@@ -51,11 +54,14 @@ def test_commands_and_options_exist(line):
 
 def test_options_named_in_the_text_exist():
     from PASTALib.cli import app
+    from training.cli import app as training
 
     helps = ""
     for name in ("synth", "segment", "report", "features", "models", "demo"):
         helps += CliRunner().invoke(app, [name, "--help"]).output
     helps += CliRunner().invoke(app, ["models", "fetch", "--help"]).output
+    for name in ("generate", "train-ddpm", "pretrain-segmentation"):
+        helps += CliRunner().invoke(training, [name, "--help"]).output
     prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
     for option in set(re.findall(r"`(--[a-z-]+)", prose)) - {"--ml"}:  # --ml is TotalSegmentator's
         assert option in helps, option
