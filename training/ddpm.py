@@ -7,24 +7,23 @@ steps and noise follow from seed and number alone. On a GPU convolutions add up 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from PASTALib.errors import InputError
-from PASTALib.inference.devices import cpu_has_bf16, pick_device
 from PASTALib.progress import Progress, silent
 from PASTALib.refinement.checkpoint import DenoisingModel, state_of
 from PASTALib.refinement.diffusion import REFINEMENT_MAP, HuMap, Schedule
 from PASTALib.refinement.network import DenoiserShape, DenoisingNet, network_input, noise_table, parameter_count
 
 from .patches import PatchSource, PreparedScan, ScanSpec
+from .processes import Group
 from .runs import Run
 
 VALIDATION_TIMES = (1, 2, 3, 4, 5, 20, 100, 500)
@@ -144,7 +143,7 @@ def train(
     ``pasta synth --refine``), ``best.pth`` (the same, at the lowest validation loss over steps 1-5) and metrics. Under torchrun each process
     takes its share of every batch, and the first writes. ``progress`` is called at each step; what it raises passes through.
     """
-    group = _Group(device)
+    group = Group(device)
     torch.manual_seed(seed)
     schedule = Schedule(settings.timesteps, settings.first_beta, settings.last_beta)
     network = DenoisingNet(DenoiserShape(settings.channels, settings.blocks))
@@ -222,7 +221,7 @@ def train(
 class _Loop:
     """One optimisation step after the other, and validation; all randomness follows from the seed and the step's number."""
 
-    def __init__(self, settings: Settings, schedule: Schedule, hu_map: HuMap, group: _Group, seed: int, optimizer):
+    def __init__(self, settings: Settings, schedule: Schedule, hu_map: HuMap, group: Group, seed: int, optimizer):
         self._settings, self._hu_map, self._group, self._seed = settings, hu_map, group, seed
         self._optimizer = optimizer
         self._noise = noise_table(schedule, group.device)
@@ -319,43 +318,6 @@ class _Loop:
             return {"val_loss": float(losses.mean()), "val_low": float(np.mean(low)), **found}
 
         return check
-
-
-class _Group:
-    """The processes that train together: one, or those that torchrun started."""
-
-    def __init__(self, device: str):
-        self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-        picked = pick_device(device)
-        if self.size > 1 and picked.type == "cuda":
-            picked = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
-            torch.cuda.set_device(picked)
-        self.device = picked
-        if self.size > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if picked.type == "cuda" else "gloo")
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    @property
-    def has_bf16(self) -> bool:
-        if self.device.type == "cuda":
-            return torch.cuda.is_bf16_supported()
-        return self.device.type == "cpu" and cpu_has_bf16()
-
-    def agree(self, stop: bool) -> bool:
-        """Whether any process wants to stop: all must stop at the same step."""
-        if self.size == 1:
-            return stop
-        flag = torch.tensor([float(stop)], device=self.device)
-        distributed.all_reduce(flag)
-        return bool(flag.item())
-
-    def close(self) -> None:
-        if self.size > 1 and distributed.is_initialized():
-            distributed.barrier()
-            distributed.destroy_process_group()
 
 
 class _Order:

@@ -117,10 +117,13 @@ class HuMap:
         """Where (bool) the map does not saturate, so that a change can be carried back."""
         return (hu > self.intensity.hu[0]) & (hu < self.intensity.hu[-1])
 
+    def slope(self, hu: np.ndarray) -> np.ndarray:
+        """Network units per HU, float32; 0 where the map saturates."""
+        knots, values = np.asarray(self.intensity.hu), np.asarray(self.intensity.values)
+        slopes = np.concatenate([[0.0], np.diff(values) / np.diff(knots), [0.0]]).astype(np.float32)
+        return slopes[np.searchsorted(knots, hu, side="right")]
+
     def noise_hu(self, units: float, at_hu: float) -> float:
         """What a noise of ``units`` is in HU around ``at_hu``; infinite where the map is constant."""
-        knots, values = np.asarray(self.intensity.hu), np.asarray(self.intensity.values)
-        band = int(np.searchsorted(knots, at_hu, side="right")) - 1
-        if not 0 <= band < len(knots) - 1:
-            return float("inf")
-        return float(units * (knots[band + 1] - knots[band]) / (values[band + 1] - values[band]))
+        slope = float(self.slope(np.float32(at_hu)))
+        return units / slope if slope > 0 else float("inf")

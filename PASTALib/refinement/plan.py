@@ -28,7 +28,7 @@ class RefinePlan:
     ``"reverse"``           ``steps`` reverse steps from ``start`` without adding noise first: it only smooths;
     ``"repeat"``            ``steps`` rounds of adding the noise of step ``repeat_at`` and taking it away in one go.
 
-    ``largest_change``: limit of the change of a voxel, in standard deviations of the scan's noise. An image without noise stays as it is.
+    A shorter list of steps skips some of those in between. ``largest_change``: limit of the change of a voxel, in standard deviations of the scan's noise. An image without noise stays as it is.
     """
 
     mode: str = SDEDIT
@@ -49,10 +49,17 @@ class RefinePlan:
         if not 0 < self.largest_change <= 10:
             raise InputError(f"refinement largest_change {self.largest_change!r}; wanted above 0, up to 10")
 
+    @property
+    def strongest(self) -> int:
+        """The step whose noise is the most that is added."""
+        return self.repeat_at if self.mode == REPEAT else self.start
+
     def weaker(self, latest: int) -> RefinePlan:
         """The same from step ``latest`` at most."""
+        if self.mode == REPEAT:
+            return replace(self, repeat_at=min(self.repeat_at, latest))
         start = min(self.start, latest)
-        return replace(self, start=start, steps=self.steps if self.mode == REPEAT else min(self.steps, start))
+        return replace(self, start=start, steps=min(self.steps, start))
 
     def times(self) -> list[tuple[int, int]]:
         """The reverse steps (from t, to t), evenly spread from ``start`` to 0; for "repeat" each is (``repeat_at``, 0)."""
@@ -108,8 +115,6 @@ LIMITS: dict[str, TypeLimit] = {
 def plan_for(lesion_key: str, plan: RefinePlan) -> tuple[RefinePlan | None, str]:
     """The plan within the type's limit (None: leave the lesion as it is), and why it was limited ("" when it was not)."""
     limit = LIMITS.get(lesion_key)
-    if limit is None or (limit.latest >= plan.start and plan.mode != REPEAT):
+    if limit is None or limit.latest >= plan.strongest:
         return plan, ""
-    if limit.latest == 0:
-        return None, limit.why
-    return plan.weaker(limit.latest), limit.why if plan.mode != REPEAT else ""
+    return (plan.weaker(limit.latest) if limit.latest else None), limit.why

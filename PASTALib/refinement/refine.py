@@ -21,7 +21,7 @@ from ..inference.windows import importance, window_starts
 from ..progress import Progress, silent
 from .checkpoint import DenoisingModel, read_denoiser
 from .network import network_input, noise_table
-from .plan import DDIM, REPEAT, REVERSE, OnStep, RefinePlan
+from .plan import DDIM, REPEAT, REVERSE, SDEDIT, OnStep, RefinePlan
 
 AUTO, FP32, BF16 = ENGINES = ("auto", "fp32", "bf16")
 CONTEXT = 8  # voxels around what may change that the network sees at least
@@ -113,6 +113,8 @@ class Refiner:
                 x = schedule.add_noise(image, noise, t)  # noqa: F821
             found = work.predict(x, t, tell)
             image = schedule.clean(x, found, t, self.model.hu_map.limits)
+            if plan.mode in (SDEDIT, REPEAT):
+                image = work.with_rest(image, schedule.noise[t], draw())
             image = np.where(work.changed, image, work.image)
             yield image
             if to > 0:
@@ -148,6 +150,7 @@ class _Work:
         inside = changed[self.box]
         self._free = inside & self._map.invertible(self._before)
         self._weight = _ramp(inside) * self._free
+        self._noise_hu = noise_hu
         self._limit = np.float32(plan.largest_change * noise_hu) if noise_hu >= LEAST_NOISE_HU else np.float32(0)
         shape = self._before.shape
         padded = [-(-n // multiple) * multiple for n in shape]
@@ -177,6 +180,18 @@ class _Work:
             total[place] += self._importance * self._refiner.noise_in(x[place], self._mask[place], t)
             weights[place] += self._importance
         return total / np.maximum(weights, np.float32(1e-12))
+
+    def with_rest(self, image: np.ndarray, noise: float, drawn: np.ndarray) -> np.ndarray:
+        """The clean ``image`` estimated at a step of this ``noise``, with the scan's noise that the estimate lacks.
+
+        The estimate is the mean of all images that fit, which is smoother than each of them: going on from it, as DDPM does, ends with 5 to
+        10 % less noise than the scan has in soft tissue, and with hardly any in lung. What is missing is nearly white (where the scan's
+        spectrum is well above the step's noise); its variance is that of two normal variables of which the sum is known.
+        """
+        if self._noise_hu < LEAST_NOISE_HU:
+            return image
+        scan = self._map.slope(self._map.hu(self.image)) * np.float32(self._noise_hu)
+        return image + scan * np.float32(noise) / np.sqrt(scan**2 + np.float32(noise**2)) * drawn
 
     def compose(self, image: np.ndarray) -> np.ndarray:
         """HU of the box: what changed within its limits, the lesion's mean kept, all else as before."""

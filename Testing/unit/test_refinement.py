@@ -294,6 +294,33 @@ def test_overlapping_windows_leave_no_seam(refiner, monkeypatch):
     assert np.ptp(step) < 0.01 and abs(step.mean()) > 1
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.3, 1.8])
+def test_with_the_best_possible_network_noise_becomes_the_scans(refiner, monkeypatch, strength):
+    """White noise of 12 HU around the lesion, another amount in it; a network that knows the scan's (the ideal one is linear here).
+
+    Five steps from t = 5 bring the lesion's noise most of the way, and leave what was right as it was.
+    """
+    rng = np.random.default_rng(6)
+    shape = (32, 32, 32)
+    changed = np.zeros(shape, bool)
+    changed[6:26, 6:26, 6:26] = True
+    noise = 12 * rng.standard_normal(shape)
+    hu = (60 + np.where(changed, strength * noise, noise)).astype(np.float32)
+    schedule, hu_map = refiner.model.schedule, refiner.model.hu_map
+    middle, scan = float(hu_map.units(np.float32(60))), 12 * float(hu_map.slope(np.float32(60)))
+
+    def ideal(self, x, mask, t):
+        kept, sd = schedule.kept[t], schedule.noise[t]
+        return (sd * (x - np.sqrt(kept) * middle) / (kept * scan**2 + sd**2)).astype(np.float32)
+
+    monkeypatch.setattr(Refiner, "noise_in", ideal)
+    out = refiner(hu, changed, changed, changed, RefinePlan(largest_change=10.0), noise_hu=12.0)
+    core = out[9:23, 9:23, 9:23]
+    before, after = abs(strength - 1), abs(core.std() / 12 - 1)
+    assert after < (0.04 if strength == 1.0 else 0.5 * before)
+    assert np.abs(core - hu[9:23, 9:23, 9:23]).mean() > 4  # it is other noise, not the same
+
+
 def test_bad_settings_say_what_is_wanted(region):
     model = random_denoiser(SHAPE)
     with pytest.raises(InputError, match="one of auto, fp32, bf16"):
@@ -331,7 +358,9 @@ def test_limits_per_type():
     plan, why = plan_for("lung_tumor", whole)
     assert (plan.start, plan.steps) == (2, 2) and "lung" in why
     assert plan_for("lung_tumor", RefinePlan(start=1, steps=1)) == (RefinePlan(start=1, steps=1), "")
-    assert plan_for("bone_metastasis", RefinePlan("repeat"))[0].steps == 5
+    assert plan_for("bone_metastasis", RefinePlan("repeat")) == (RefinePlan("repeat"), "")
+    assert plan_for("lung_tumor", RefinePlan("repeat", repeat_at=4))[0] == RefinePlan("repeat", repeat_at=2)
+    assert plan_for("gallstone", RefinePlan("repeat"))[0] is None
     hu_map, noise = HuMap(REFINEMENT_MAP), Schedule().noise
     for key, at in (("lung_tumor", -800), ("bone_metastasis", 600)):  # the figures in the reasons are true
         said = [int(word) for word in LIMITS[key].why.replace(",", " ").split() if word.isdigit()]

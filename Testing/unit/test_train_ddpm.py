@@ -89,6 +89,19 @@ def test_resumed_ends_with_the_same_weights(tmp_path, values, prepared_enhanced)
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
 
 
+def test_worker_processes_change_nothing(tmp_path, values, prepared_enhanced):
+    run_training(tmp_path / "alone", values, [prepared_enhanced])
+    made = run_training(tmp_path / "workers", values | {"workers": 2}, [prepared_enhanced])
+    assert made.step == 6 and equal(weights_of(tmp_path / "alone"), weights_of(tmp_path / "workers"))
+
+
+def test_a_run_out_of_time_stops_in_good_order(tmp_path, values, prepared_enhanced):
+    made = run_training(tmp_path / "run", values, [prepared_enhanced], minutes=0.0)
+    assert made.step == 0 and not made.finished
+    again = run_training(tmp_path / "run", values, [prepared_enhanced], minutes=10.0, resume=True)
+    assert again.finished and weights_of(tmp_path / "run")["step"] == 6
+
+
 def test_it_learns(tmp_path, prepared_enhanced):
     """On one scan, at the early steps: better than saying "no noise" (0.80), and than at the start."""
     values = preset("train-ddpm", "smoke") | {
