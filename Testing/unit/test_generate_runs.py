@@ -305,7 +305,7 @@ def killed_run(scans, out, rng, wanted, workers, per_type):
         begun = (out / "config.json").is_file()
         process = start(*(["--resume"] if begun else arguments), "--workers", workers, out=out)
         try:
-            while not finished(process, rng.uniform(0.5, 2.0) if kills < wanted else 120):
+            while not finished(process, rng.uniform(0.3, 3.0) if kills < wanted else 120):
                 victims = dask_children(process)
                 if workers and victims and rng.random() < 0.7:
                     rng.choice(victims).kill()

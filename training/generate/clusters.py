@@ -17,6 +17,7 @@ import PASTALib
 from PASTALib.errors import InputError
 
 _INSTALL = 'pip install "dask[distributed]"'
+START_TRIALS = 10
 _ONE_THREAD = {f"{name}_NUM_THREADS": 1 for name in ("OMP", "OPENBLAS", "MKL")}
 # Dask says on stderr what this package says better. Its own environment for workers would have every array given back to the system
 # at once, which makes them several times slower; ours leaves the memory allocator alone.
@@ -86,15 +87,15 @@ def connect(workers: Workers, stack: contextlib.ExitStack):
 def _local_cluster(workers: Workers):
     from distributed import LocalCluster
 
-    with _deaf():
-        return LocalCluster(
-            n_workers=workers.count,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=f"{workers.memory_gb}GB" if workers.memory_gb else "auto",
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        )
+    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options["memory_limit"] = f"{workers.memory_gb}GB" if workers.memory_gb else "auto"
+    for trial in range(START_TRIALS):
+        try:
+            with _deaf():
+                return LocalCluster(n_workers=workers.count, silence_logs=logging.CRITICAL, **options)
+        except RuntimeError as error:  # a worker was killed while it started
+            if trial == START_TRIALS - 1:
+                raise InputError(f"the workers cannot be started ({error}); use --workers 0") from None
 
 
 @contextlib.contextmanager
@@ -174,11 +175,13 @@ def quiet() -> Iterator[None]:
     """Our settings of Dask while the block lasts; workers started in it take them over."""
     import dask
 
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with dask.config.set(_SETTINGS):
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before):
+            logger.setLevel(level)

@@ -140,7 +140,10 @@ class _Dask:
         return min(limits, default=4 << 30)
 
     def _known(self) -> dict[str, dict]:
-        return self._client.scheduler_info(n_workers=-1)["workers"]
+        try:
+            return self._client.scheduler_info(n_workers=-1)["workers"]
+        except (KeyError, OSError):  # nobody there to ask
+            raise InputError("the Dask scheduler is gone; start it again and use --resume") from None
 
     def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
         queue = _Queue.of(pieces)
@@ -170,8 +173,6 @@ class _Dask:
 
     def _look(self, running: dict, queue: _Queue) -> None:
         """Who is there now; what was given to workers that are not comes back."""
-        if self._client.status == "closed":
-            raise InputError("the Dask scheduler is gone; start it again and use --resume")
         self._slots = list(self._known())
         gone = [
             future

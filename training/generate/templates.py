@@ -162,15 +162,14 @@ def write_csv(path: Path, rows: Sequence[Row], screened: Mapping[str, Mapping], 
 
 
 def require_usable(templates: Sequence[Template], types: Sequence[str], where: str) -> None:
-    """InputError with one line when a wanted type has no template, saying what the scans lack most often."""
-    for lesion in types:
-        if any(template.usable(lesion) for template in templates):
-            continue
-        reasons = [reason for template in templates for reason in template.reasons[lesion]]
+    """InputError with one line when wanted types have no template, with a reason as example."""
+    missing = [lesion for lesion in types if not any(template.usable(lesion) for template in templates)]
+    if missing:
+        reasons = [reason for template in templates for reason in template.reasons[missing[0]]]
         example = f", for example: {reasons[0]}" if reasons else ""
         raise InputError(
-            f"{lesion}: none of the {len(templates)} scans may carry it{example} ({where} has every reason); "
-            "add scans, leave the type out with --types, or use --phantom MM"
+            f"{', '.join(missing)}: none of the {len(templates)} scans may carry {'it' if len(missing) == 1 else 'them'}{example} "
+            f"({where} has every reason); add scans, leave the type out with --types, or use --phantom MM"
         )
 
 
