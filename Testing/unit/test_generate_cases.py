@@ -254,3 +254,18 @@ def test_images_are_read_to_their_last_byte_before_a_case_counts(tmp_path, one_t
         data = stream.read()
     path.write_bytes(gzip.compress(data)[:-4])  # all voxels there, the length at the end is not
     assert not is_complete(tmp_path / case.id, case.key)
+
+
+def test_the_bench_measures_cases_and_projects_them():
+    from Testing.bench import generate_figures as bench
+
+    cases = bench.measure_cases(["liver_tumor"], per_type=3, spacing_mm=6.0, cube=40)
+    assert (
+        len(cases["cpu_s"]) == 2 and cases["given_up"] == [0.0] * 3
+    )  # the first one reads the torso, too, and is not timed
+    assert all(0 < value < 30 for value in cases["wall_s"] + cases["cpu_s"])
+    template = {"judge_cpu_s": 3.0, "load_cpu_s": 7.0}
+    found = bench.projection({"cpu_s": [2.0, 2.0], "mb": [40.0]}, template, count=32_000, cores=64)
+    assert found["per_core"] == 1800 and abs(found["hours_cases"] - 1000 / 3600) < 1e-9
+    assert abs(found["hours_templates"] - bench.PAPER_SCANS * 10 / 64 / 3600) < 1e-9
+    assert abs(found["terabytes"] - 1.28) < 1e-9

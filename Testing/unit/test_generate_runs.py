@@ -208,6 +208,16 @@ class TestRefusals:
         assert "table_sha256 was" in call("--resume", "--table", other, out=out, code=2)
         same_set(out, reference)
 
+    def test_a_set_is_not_mixed_with_another_version_or_other_scans(self, reference, tmp_path, monkeypatch):
+        out = shutil.copytree(reference, tmp_path / "out")
+        config = json.loads((out / "config.json").read_text())
+        config["templates"]["plain"] = "0"
+        (out / "config.json").write_text(json.dumps(config))
+        assert "scan plain is not what it was" in call("--resume", "--workers", 0, out=out, code=2)
+        monkeypatch.setattr("PASTALib.__version__", "9.9")
+        assert "this is 9.9" in call("--resume", "--workers", 0, out=out, code=2)
+        same_set(out, reference)
+
     @posix
     def test_two_sessions_in_one_folder_are_refused(self, reference, tmp_path):
         from training.generate.locks import locked
@@ -240,8 +250,9 @@ class TestRefusals:
         answer = json.loads(call("--resume", "--force", "--workers", 0, "--json", out=tmp_path / "out"))
         assert answer["cases"] == 12 and answer["made"] == 12 - len(done)
 
-    def test_an_unreachable_scheduler_is_one_line(self, tmp_path):
+    def test_an_unreachable_scheduler_is_one_line(self, tmp_path, monkeypatch):
         pytest.importorskip("distributed")
+        monkeypatch.setattr(clusters, "CONNECT_S", 1)
         output = call("--phantom", 5, "--scheduler", "tcp://127.0.0.1:9", out=tmp_path / "out", code=2)
         assert "--scheduler tcp://127.0.0.1:9: cannot be reached" in output
 

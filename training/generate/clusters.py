@@ -17,7 +17,8 @@ import PASTALib
 from PASTALib.errors import InputError
 
 _INSTALL = 'pip install "dask[distributed]"'
-START_TRIALS = 10
+START_TRIALS = 10  # a worker may be killed while it starts
+CONNECT_S = 10
 _ONE_THREAD = {f"{name}_NUM_THREADS": 1 for name in ("OMP", "OPENBLAS", "MKL")}
 # Dask says on stderr what this package says better. Its own environment for workers would have every array given back to the system
 # at once, which makes them several times slower; ours leaves the memory allocator alone.
@@ -75,7 +76,7 @@ def connect(workers: Workers, stack: contextlib.ExitStack):
 
     if workers.scheduler is not None:
         try:
-            return Client(workers.scheduler, timeout=10, set_as_default=False)
+            return Client(workers.scheduler, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise InputError(
                 f"--scheduler {workers.scheduler}: cannot be reached ({type(error).__name__}); give the address that `dask scheduler` printed"

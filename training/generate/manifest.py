@@ -236,7 +236,10 @@ def settle(out: Path, case_of: Callable[[str, int], CasePlan]) -> list[dict]:
 def _fits(out: Path, line: Mapping, case_of: Callable[[str, int], CasePlan]) -> bool:
     if line.get("type") not in taxonomy.LESION_KEYS or not isinstance(line.get("number"), int):
         return False
-    case = case_of(line["type"], line["number"])
+    try:
+        case = case_of(line["type"], line["number"])
+    except InputError:
+        return False
     return (line.get("id"), line.get("key")) == (case.id, case.key) and same_sizes(out, line)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 import PASTALib
 from PASTALib import taxonomy
+from PASTALib.errors import InputError
 
 from .manifest import canonical_json
 from .templates import Template
@@ -77,8 +78,13 @@ class Plan:
         }
 
     def case(self, lesion: str, number: int) -> CasePlan:
-        """Case ``number`` (from 0) of a type. Templates are dealt like shuffled cards: each is used once before any is used again."""
+        """Case ``number`` (from 0) of a type. Templates are dealt like shuffled cards: each is used once before any is used again.
+
+        InputError for a type that no template may carry.
+        """
         usable = self._usable[lesion]
+        if not usable:
+            raise InputError(f"{lesion}: no template scan may carry it")
         deal, at = divmod(number, len(usable))
         rng = np.random.default_rng([self.settings.seed, taxonomy.lesion(lesion).value, deal])
         order = rng.permutation(len(usable))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import PASTALib
 from PASTALib.cases import RECORD, find_cases
 from PASTALib.errors import InputError
 from PASTALib.progress import Progress, silent
@@ -98,14 +99,25 @@ def generate(request: Request, progress: Progress = silent) -> Outcome:
         if not there:
             _own(out, stack)
         stack.callback(_tidy, out)
+        if request.resume:
+            _same_version(run.config, out)
         run.config["wanted"] = {"per_type": request.per_type, "types": list(request.types), "table": request.table}
         write_json(out / CONFIG, run.config)
-        return _Session(request, out, progress, stack).run()
+        return _Session(request, run, out, progress, stack).run()
 
 
 def _own(out: Path, stack: contextlib.ExitStack) -> None:
     if not stack.enter_context(locked(out / LOCK)):
         raise InputError(f"--out {out}: another process is generating there; wait for it, or choose another folder")
+
+
+def _same_version(config: dict, out: Path) -> None:
+    """Another version makes other cases: a set must not be mixed, nor made again unasked."""
+    before = config.get("version", {}).get("pasta")
+    if before != PASTALib.__version__:
+        raise InputError(
+            f"--out {out} was begun with version {before}, this is {PASTALib.__version__}; go on with that version or in another folder"
+        )
 
 
 def _tidy(out: Path) -> None:
@@ -125,8 +137,8 @@ def _clear(out: Path) -> None:
 
 
 class _Session:
-    def __init__(self, request: Request, out: Path, progress: Progress, stack: contextlib.ExitStack):
-        self.request, self.out, self.progress, self._stack = request, out, progress, stack
+    def __init__(self, request: Request, run: Run, out: Path, progress: Progress, stack: contextlib.ExitStack):
+        self.request, self._run, self.out, self.progress, self._stack = request, run, out, progress, stack
         self._pool: schedule.Pool | None = None
         self.notes: list[str] = []
 
@@ -167,7 +179,19 @@ class _Session:
             found = self._screened()
             where = templates.CSV
         templates.require_usable(found, request.types, where)
+        self._same_templates(found)
         return found
+
+    def _same_templates(self, found: list[Template]) -> None:
+        """What each case is made of follows from all templates: they must be those of the first session."""
+        now = {item.id: templates.identity(item) for item in found}
+        before = self._run.config.setdefault("templates", now)
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if changed:
+            raise InputError(
+                f"scan {changed[0]} is not what it was when {self.out} was begun ({len(changed)} differ); restore it, or use another folder"
+            )
+        write_json(self.out / CONFIG, self._run.config)
 
     def _screened(self) -> list[Template]:
         """Judge the scans of the table on the workers; those judged before, and unchanged since, are not read again."""
@@ -205,6 +229,7 @@ class _Session:
     # --- what is there already
 
     def _settle(self, plan: Plan) -> tuple[list[dict], list[dict]]:
+        self.progress(0, 1, "looking at what is there")
         with locked(self.out / BUSY, wait_s=ORPHANS_S) as mine:
             if not mine:
                 raise InputError(f"--out {self.out}: workers of an earlier session still write there; end them first")

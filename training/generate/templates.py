@@ -142,6 +142,12 @@ def from_screening(row: Row, found: Mapping) -> Template | None:
     )
 
 
+def identity(template: Template) -> str:
+    """Short fingerprint of a template: its voxels and what it may carry."""
+    usable = [lesion for lesion in template.reasons if template.usable(lesion)]
+    return hashlib.sha256(f"{template.fingerprint} {usable}".encode()).hexdigest()[:16]
+
+
 def write_csv(path: Path, rows: Sequence[Row], screened: Mapping[str, Mapping], templates: Iterable[Template]) -> None:
     """Every scan and type with the verdict and its reasons."""
     by_id = {template.id: template for template in templates}
