@@ -45,11 +45,13 @@ def measure_cases(
     kinds: Sequence[str],
     seeds: Sequence[int],
     plan: RefinePlan | None = None,
+    size_mm: float | None = None,
 ) -> list[dict]:
     """One record per accepted lesion and condition ("matched" and those of ``ILL``), of the types whose organ and phase the scan has.
 
-    Each: host, lesion, seed, condition, ``applied``, ``strength``, ``why``; ``mean_change_hu``, ``edge_ratio``, ``labels_kept`` by
-    attribute; ``outside`` voxels changed beyond what the lesion may change; and ``before`` / ``after`` as ``texture_figures`` gives them.
+    ``size_mm``: wanted size where the organ has room for it (spectra need a core of 200 voxels), else the size is drawn. Each record: host,
+    lesion, seed, condition, ``applied``, ``strength``, ``why``; ``mean_change_hu``, ``edge_ratio``, ``labels_kept`` by attribute; ``outside``
+    voxels changed beyond what the lesion may change; and ``before`` / ``after`` as ``texture_figures`` gives them.
     """
     records = []
     for kind in kinds:
@@ -57,17 +59,26 @@ def measure_cases(
         if lesion.organ not in scan.geometry or scan.phase not in lesion.phases:
             continue
         for seed in seeds:
-            try:
-                result = synthesise(scan, LesionRequest(kind, seed=seed))
-            except InputError:
-                continue
-            if not result.accepted:
+            result = _lesion(scan, kind, seed, size_mm)
+            if result is None:
                 continue
             for condition in ("matched", *ILL):
                 spoilt = ill_matched(scan, result, condition, seed)
                 about = {"host": host, "lesion": kind, "seed": seed, "condition": condition}
                 records.append(about | _one(scan, spoilt, refiner, plan, seed))
     return records
+
+
+def _lesion(scan: PreparedScan, kind: str, seed: int, size_mm: float | None) -> SynthesisResult | None:
+    for size in dict.fromkeys([size_mm, None]):
+        wanted = None if size is None else (size,) * 3
+        try:
+            result = synthesise(scan, LesionRequest(kind, seed=seed, size_mm=wanted))
+        except InputError:
+            continue
+        if result.accepted:
+            return result
+    return None
 
 
 def ill_matched(scan: PreparedScan, result: SynthesisResult, condition: str, seed: int) -> SynthesisResult:
@@ -247,6 +258,7 @@ if __name__ == "__main__":
     parser.add_argument("--spacing", type=float, nargs="+", default=[2.0])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--phantom-seed", type=int, default=4711)
+    parser.add_argument("--size", type=float, help="mm, where the organ has room")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     refiner = Refiner(given.weights)
@@ -256,7 +268,7 @@ if __name__ == "__main__":
         made = make_phantom(spacing, phase, given.phantom_seed)
         scan = prepare_scan(made.ct, made.organs)
         kinds = [k for k in taxonomy.LESION_KEYS if taxonomy.lesion(k).phases[0] == phase]
-        everything += measure_cases(scan, f"phantom {phase}", refiner, kinds, range(given.seeds))
+        everything += measure_cases(scan, f"phantom {phase}", refiner, kinds, range(given.seeds), size_mm=given.size)
         for patch in healthy_patches(scan, refiner):
             print(patch)
     for check in [*refinement_checks(everything), *speed_checks(measure_speed(refiner))]:
