@@ -71,6 +71,24 @@ def test_networks_on_a_small_cube(folder):
 
 
 @pytest.mark.slow
+def test_generation_on_small_cubes(folder):
+    pytest.importorskip("distributed")
+    section = _run(folder, "generation", "--lesion", "kidney_cyst")["generation"]
+    assert section["cases"]["cpu_s"] and min(section["cases"]["cpu_s"]) > 0
+    assert section["projection"]["per_core"] > 0 and section["projection"]["terabytes"] > 0
+    assert _figures(section)["two workers ÷ one, cases per hour"] > 0
+
+
+def test_refinement_without_weights_says_so(folder, capsys, monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    from Testing.bench import refinement
+
+    monkeypatch.setattr(refinement, "bundled_folder", lambda: tmp_path)
+    section = _run(folder, "refinement")["refinement"]
+    assert section["checks"] == [] and "no starter weights" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_shapes_of_two_cases(folder, real_data):
     section = _run(folder, "shapes", "--lesion", "kidney_cyst")["shapes"]
     assert len(section["kidney_cyst"]["generated"]) == 2
