@@ -115,7 +115,7 @@ def jobs_of(cases: Sequence[CasePlan], workers: int, largest: int = 8) -> list[J
     by_template: dict[str, list[CasePlan]] = defaultdict(list)
     for case in cases:
         by_template[case.templates[0]].append(case)
-    size = int(np.clip(len(cases) // (8 * max(workers, 1)), 1, largest))
+    size = int(np.clip(len(cases) // (32 * max(workers, 1)), 1, largest))
     return [
         Job(template, tuple(group[start : start + size]))
         for template, group in by_template.items()
