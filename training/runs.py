@@ -28,8 +28,9 @@ class Run:
     checkpoints, each complete or not there. TensorBoard files are written too where its package is installed.
     """
 
-    def __init__(self, folder: Path, config: dict):
+    def __init__(self, folder: Path, config: dict, writes: bool = True):
         self.folder, self.config = folder, config
+        self.writes = writes  # False in all but the first of several processes
         self._log = None
         self._board: SummaryWriter | None = None
 
@@ -74,6 +75,20 @@ class Run:
         except OSError as error:
             raise InputError(f"--out {folder} cannot be written ({error.strerror}); choose another folder") from None
         return cls(folder, config)
+
+    @classmethod
+    def of_first(
+        cls, folder: str | Path, command: str, settings: Mapping[str, Any], *, seed: int = 0, **others: bool
+    ) -> Run:
+        """``open`` in the first of several processes (as torchrun numbers them); in the others the same run, with nothing done on disk.
+
+        They must meet before any reads a checkpoint, so that all see what the first has left there.
+        """
+        if int(os.environ.get("RANK", 0)) == 0:
+            return cls.open(folder, command, settings, seed=seed, **others)
+        return cls(
+            Path(folder), {"command": command, "settings": dict(settings), "seed": seed, "version": _version()}, False
+        )
 
     def log(self, step: int, **numbers: float) -> None:
         """Add one line of figures; those that are not finite become null."""

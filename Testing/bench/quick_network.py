@@ -19,6 +19,7 @@ from PASTALib.inference.intensity import PASTA_PIECEWISE
 from PASTALib.networks.unet import NetworkShape, PastaNet, initialise
 from PASTALib.phantom import make_phantom
 from PASTALib.volume import to_canonical
+from training.segmentation.recipe import careful_step, guard_thin_layers
 
 STEPS, SIDE, BATCH, RATE = 200, 64, 2, 2e-3
 WIDTH = 16
@@ -37,29 +38,25 @@ def quick_network(folder: Path, tell=print, steps: int = STEPS) -> PastaNet:
     rng = np.random.default_rng(0)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
-    network.train().to(memory_format=torch.channels_last_3d)
+    network.train()
+    guard_thin_layers(network)
     begun = time.perf_counter()
     for step in range(steps):
         images, labels = zip(*(_crop(scans[(step + n) % 2], rng) for n in range(BATCH)))
-        x = torch.from_numpy(np.stack(images))[:, None].contiguous(memory_format=torch.channels_last_3d)
+        x = torch.from_numpy(np.stack(images))[:, None]
         y = torch.from_numpy(np.stack(labels).astype(np.int64))
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(x)
         loss = torch.nn.functional.cross_entropy(logits.float(), y)
-        optimiser.zero_grad()
-        loss.backward()
-        length = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        if not torch.isfinite(length):
-            continue  # a crop of constant air has no variance to normalise by in bf16
-        optimiser.step()
+        careful_step(loss, network, optimiser)
         schedule.step()
         if step % 50 == 49:
             tell(
                 f"quick network: step {step + 1} of {steps}, loss {float(loss.detach()):.3f}, {time.perf_counter() - begun:.0f} s"
             )
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({key: value.contiguous() for key, value in network.state_dict().items()}, file)
-    return network.eval()
+    torch.save(network.state_dict(), file)
+    return quick_network(folder, tell, steps)  # as it is read, with plain layers
 
 
 def _crop(image: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:

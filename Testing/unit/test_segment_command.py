@@ -59,7 +59,7 @@ def test_it_writes_labels_on_the_scans_grid_with_their_names(folder):
     labels, ct = read_volume(folder / "seg.nii.gz", "labels"), read_volume(folder / "ct.nii.gz")
     assert same_grid(labels, ct) is None
     assert set(np.unique(labels.array)) <= {0, 1, 2} and len(np.unique(labels.array)) > 1
-    assert json.loads((folder / "seg_labels.json").read_text()) == {"1": "kidney", "2": "kidney_tumor"}
+    assert json.loads((folder / "seg_labels.json").read_text(encoding="utf-8")) == {"1": "kidney", "2": "kidney_tumor"}
     assert "three, torch-fp32 on cpu" in done.output and "ml" in done.output
 
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_laid_out_like_the_authors_runs_as_it_is(folder):
          "--lesion-value", "8", "--model", str(folder / "PASTA_final.pth"), "--out", str(folder / "r.json"), "--overwrite"],
     )  # fmt: skip
     assert report.exit_code == 0, report.output
-    finding = json.loads((folder / "r.json").read_text())["findings"][0]
+    finding = json.loads((folder / "r.json").read_text(encoding="utf-8"))["findings"][0]
     assert finding["report"]["attributes"]["density"]["basis"] == "predicted"
 
 

@@ -117,6 +117,18 @@ def test_a_run_is_not_mixed_up_with_another(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
+def test_of_several_processes_only_the_first_touches_the_disk(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    monkeypatch.setenv("RANK", "1")
+    with Run.of_first(folder, "train-thing", {"steps": 4}) as other:
+        assert not other.writes and not folder.exists()
+    monkeypatch.setenv("RANK", "0")
+    with Run.of_first(folder, "train-thing", {"steps": 4}) as first:
+        assert first.writes and (folder / "config.json").is_file()
+    monkeypatch.setenv("RANK", "1")
+    Run.of_first(folder, "train-thing", {"steps": 4}).close()  # not "holds a run", which the first has just begun
+
+
 def test_overwriting_begins_anew(tmp_path):
     pytest.importorskip("torch")
     folder = tmp_path / "run"

@@ -75,7 +75,7 @@ def command(
                 "train-ddpm has no scans to learn from; give --table or --cases, or a preset with phantoms (mixed, starter)"
             )
         about = describe(values, scans, table, cases)
-        with Run.open(out, "train-ddpm", values | sources, seed=seed, resume=resume, overwrite=overwrite) as run:
+        with Run.of_first(out, "train-ddpm", values | sources, seed=seed, resume=resume, overwrite=overwrite) as run:
             update = shown.start("Training")
             made = train(
                 run, settings, scans, held_out, seed=seed, device=device, minutes=minutes, about=about, progress=update
@@ -83,7 +83,7 @@ def command(
             shown.start("Drawing lesions before and after")
             from ..ddpm_picture import save_picture
 
-            picture = save_picture(run.folder / "samples.png", made.model, held_out[0], device)
+            picture = save_picture(run.folder / "samples.png", made.model, held_out[0], device) if run.writes else None
     told = {
         "run": str(out),
         "checkpoint": str(out / "ddpm.pth"),
