@@ -18,8 +18,9 @@ demo: $(STAMP)           ## synthesise lesions in a phantom, or in your scan: ma
 gallery: $(STAMP)        ## one page with all fifteen types: make gallery [CT=… ORGANS=…] [OUT=dir]
 	$(VENV)/bin/pasta gallery --overwrite --out $(if $(filter command line,$(origin OUT)),$(OUT),gallery-output) $(if $(CT),--ct "$(CT)") $(if $(ORGANS),--organs "$(ORGANS)")
 
-test: $(STAMP)           ## the whole suite
-	$(PY) -m pytest -n 2
+test: $(STAMP)           ## the whole suite; training apart, because it forks processes and wants them fresh
+	$(PY) -m pytest -n 2 Testing/training
+	$(PY) -m pytest -n 2 --ignore=Testing/training
 
 test-fast: $(STAMP)      ## the suite without the slow tests
 	$(PY) -m pytest -n 2 -m "not slow"
