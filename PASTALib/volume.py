@@ -164,6 +164,16 @@ def _sample(array: np.ndarray, positions: tuple[np.ndarray, ...], kind: str) -> 
     return (resample.labels if kind == "labels" else resample.linear)(array, positions)
 
 
+def patient_axes(affine: np.ndarray) -> tuple[int, int, int]:
+    """The array axes (0 z, 1 y, 2 x) closest to head-foot, right-left and front-back: the order of the paper's size Z×X×Y."""
+    along = np.abs((affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)).T[::-1])
+    best = max(
+        itertools.permutations(range(3)),
+        key=lambda order: along[order[0], 2] + along[order[1], 0] + along[order[2], 1],
+    )
+    return tuple(int(axis) for axis in best)
+
+
 def _closest_lps(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """``(order, flipped)`` as in Canonical: the assignment of scan axes to L, P, S with the largest sum of cosines."""
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

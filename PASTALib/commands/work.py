@@ -57,23 +57,10 @@ def phantom_scan(phase: str, spacing_mm: float, seed: int, steps: Steps) -> Prep
 
 def check_point(scan: PreparedScan, point: tuple[float, float, float] | None) -> None:
     """InputError when ``point`` (RAS mm) lies outside the scan."""
-    if point is None:
-        return
-    import numpy as np
+    if point is not None:
+        from ..inference.crops import check_inside
 
-    index = scan.ct.to_index(np.asarray(point, float))
-    shape = np.asarray(scan.ct.array.shape)
-    if (index < -0.5).any() or (index > shape - 0.5).any():
-        corners = scan.ct.to_ras(
-            np.array([[a, b, c] for a in (0, shape[0] - 1) for b in (0, shape[1] - 1) for c in (0, shape[2] - 1)])
-        )
-        ranges = ", ".join(
-            f"{axis} {low:.0f} to {high:.0f}"
-            for axis, low, high in zip("RAS", corners.min(axis=0), corners.max(axis=0))
-        )
-        raise InputError(
-            f"--at {','.join(f'{value:g}' for value in point)} lies outside the scan, which covers {ranges} mm"
-        )
+        check_inside(scan.ct, point, "--at")
 
 
 def make_lesions(

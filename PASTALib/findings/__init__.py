@@ -1,6 +1,7 @@
 """Lesions of a CT and its mask: what they are, where, how large, and a structured report of each."""
 
-from .axes import Line, long_and_short_axis, patient_axes
+from ..volume import patient_axes
+from .axes import Line, long_and_short_axis
 from .find import complete, find_lesions
 from .mask import LesionMask, read_lesion_mask
 from .model import AttributePrediction, Finding, HuFigures

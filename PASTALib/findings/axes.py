@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 from scipy import ndimage
@@ -30,14 +29,6 @@ class Line:
     @property
     def length_mm(self) -> float:
         return float(np.linalg.norm(np.subtract(self.end_ras, self.start_ras)))
-
-
-def patient_axes(affine: np.ndarray) -> tuple[int, int, int]:
-    """The array axes (0 z, 1 y, 2 x) closest to head-foot, right-left and front-back: the order of the paper's size Z×X×Y."""
-    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    along = np.abs(columns.T[::-1])
-    best = max(permutations(range(3)), key=lambda order: along[order[0], 2] + along[order[1], 0] + along[order[2], 1])
-    return tuple(int(axis) for axis in best)
 
 
 def largest_slice(mask: np.ndarray, axis: int) -> int:

@@ -18,8 +18,8 @@ from ..synthesis.measurement import measure
 from ..synthesis.priors import load_priors
 from ..synthesis.scan import PreparedScan, prepare_scan
 from ..synthesis.spec import Measurement
-from ..volume import Volume, same_grid
-from .axes import Line, largest_slice, long_and_short_axis, patient_axes
+from ..volume import Volume, patient_axes, same_grid
+from .axes import Line, largest_slice, long_and_short_axis
 from .mask import LesionMask
 from .model import AttributePrediction, Finding, HuFigures, equivalent_diameter_mm
 from .phase import ScanPhase, scan_phase

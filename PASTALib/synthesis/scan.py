@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import permutations
 
 import numpy as np
 from scipy import ndimage
@@ -12,7 +11,7 @@ from .. import taxonomy
 from ..errors import InputError
 from ..organs import OrganMap
 from ..templates import contrast_phase
-from ..volume import Volume, same_grid
+from ..volume import Volume, patient_axes, same_grid
 from .distance import interior_distance
 from .measure_tissue import FAT_HU
 from .measurement import ScanReference, reference_edge_width
@@ -72,11 +71,7 @@ class PreparedScan:
     @property
     def patient_axes(self) -> tuple[int, int, int]:
         """The array axes closest to superior-inferior, right-left and anterior-posterior: the order of the paper's size Z×X×Y."""
-        along = np.abs(self.axes_ras)
-        best = max(
-            permutations(range(3)), key=lambda order: along[order[0], 2] + along[order[1], 0] + along[order[2], 1]
-        )
-        return tuple(int(a) for a in best)
+        return patient_axes(self.ct.affine)
 
     def toward(self, ras: tuple[float, float, float]) -> np.ndarray:
         """A RAS direction as a (z, y, x) unit vector in scan axes."""

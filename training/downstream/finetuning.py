@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import os
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from PASTALib.networks.unet import PastaNet
 from PASTALib.progress import Progress, silent
 
 from ..runs import Run, write_json
-from ..segmentation.nnunet_env import nnunet_folders, require_nnunet
+from ..segmentation.nnunet_env import nnunet_folders, nnunet_processes, require_nnunet
 from ..segmentation.plans import CONFIGURATION, fingerprint, make_plans, network_shape, preprocess
 from ..segmentation.trainer import BEST, FINAL, LATEST, PastaTrainer
 from .labelled import ScanSet
@@ -105,7 +104,7 @@ def train_on(
     settings = {**settings, "width": start.channels[0]}
     used = [*learn, *(name for name in choose if name not in learn)]
     described = scans.dataset_json(len(used))
-    with nnunet_folders(run.folder / NNUNET) as places, _processes(workers):
+    with nnunet_folders(run.folder / NNUNET) as places, nnunet_processes(workers):
         base = places["nnUNet_preprocessed"] / DATASET
         base.mkdir(parents=True, exist_ok=True)
         plans = _plans(base, scans, learn, settings, progress)
@@ -237,18 +236,3 @@ def _train(
     if not finished:
         with contextlib.redirect_stdout(io.StringIO()):
             trainer.run_training()
-
-
-@contextlib.contextmanager
-def _processes(count: int) -> Iterator[None]:
-    """Tell nnU-Net how many processes to augment with; what the environment said before comes back."""
-    name = "nnUNet_n_proc_DA"
-    before = os.environ.get(name)
-    os.environ[name] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -31,12 +31,26 @@ def require_nnunet() -> str:
 def nnunet_folders(root: Path) -> Iterator[dict[str, Path]]:
     """nnU-Net's three folders below ``root`` for as long as the block lasts; what the environment said before comes back."""
     places = {name: root / folder for name, folder in FOLDERS.items()}
-    before = {name: os.environ.get(name) for name in FOLDERS}
-    for name, place in places.items():
+    for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
-        os.environ[name] = str(place)
-    try:
+    with _environment({name: str(place) for name, place in places.items()}):
         yield places
+
+
+@contextmanager
+def nnunet_processes(count: int) -> Iterator[None]:
+    """Tell nnU-Net how many processes to augment with; what the environment said before comes back."""
+    with _environment({"nnUNet_n_proc_DA": str(count)}):
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables with other values for as long as the block lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
         for name, value in before.items():
             if value is None:

@@ -7,7 +7,7 @@ import copy
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from PASTALib.progress import Progress, silent
 
 from ..runs import Run, write_json
 from .dataset import DATASET, dataset_json, export_dataset, set_digest
-from .nnunet_env import nnunet_folders, require_nnunet
+from .nnunet_env import nnunet_folders, nnunet_processes, require_nnunet
 from .plans import CONFIGURATION, PLANS, fingerprint, make_plans, network_shape, preprocess, write_split
 from .ranks import Ranks
 
@@ -53,7 +53,7 @@ def train_with_nnunet(
         )
     outputs = len(PASTA_LABELS) + (not settings["regions"])
     network_shape(settings, outputs)  # before the long work
-    with nnunet_folders(root) as places, _processes(workers):
+    with nnunet_folders(root) as places, nnunet_processes(workers):
         base = places["nnUNet_preprocessed"] / DATASET
         if ranks.first:
             _prepare(base, places["nnUNet_raw"], settings, cases, outputs, workers, progress)
@@ -134,18 +134,3 @@ def _train(run: Run, plans: dict, described: dict, settings, ranks: Ranks, weigh
     network = trainer.plain_network().cpu().eval()
     network.deep_supervision = False
     return network
-
-
-@contextlib.contextmanager
-def _processes(count: int) -> Iterator[None]:
-    """Tell nnU-Net how many processes to augment with; what the environment said before comes back."""
-    name = "nnUNet_n_proc_DA"
-    before = os.environ.get(name)
-    os.environ[name] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
