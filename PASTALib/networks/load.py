@@ -162,7 +162,7 @@ def _load(path: Path, card: ModelCard | None = None, name: str | None = None) ->
         card = replace(card, name=name)
     card = _with_fitting_patch(card, shape)
     _require_labels(card, shape, path)
-    return PastaModel(card, shape, networks, report, _digest(files), _mirror_axes(first))
+    return PastaModel(card, shape, networks, report, _digest(files), _mirror_axes(first, card))
 
 
 def _network(shape: NetworkShape, state: Mapping[str, torch.Tensor]) -> PastaNet:
@@ -252,8 +252,10 @@ def _require_labels(card: ModelCard, shape: NetworkShape, path: Path) -> None:
         )
 
 
-def _mirror_axes(weights: Weights) -> tuple[int, ...]:
-    axes = weights.extras.get("inference_allowed_mirroring_axes", (0, 1, 2))
+def _mirror_axes(weights: Weights, card: ModelCard) -> tuple[int, ...]:
+    if "inference_allowed_mirroring_axes" not in weights.extras:
+        return card.mirror_axes
+    axes = weights.extras["inference_allowed_mirroring_axes"]
     return (
         tuple(sorted({axis for axis in axes or () if axis in (0, 1, 2)}))
         if isinstance(axes, (list, tuple, type(None)))

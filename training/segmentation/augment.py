@@ -29,7 +29,7 @@ def centre_crop(array: Tensor, patch: Sequence[int]) -> Tensor:
 
 
 def augment(
-    image: Tensor, labels: Tensor, patch: Sequence[int], rng: np.random.Generator, mirror: bool = True
+    image: Tensor, labels: Tensor, patch: Sequence[int], rng: np.random.Generator, mirror_axes: Sequence[int] = (0, 1, 2)
 ) -> tuple[Tensor, Tensor]:
     """``image`` float32 (z, y, x) in 0-1 and ``labels`` (whole numbers), both at least ``patch`` large, changed at random and cut to it."""
     turn, scale = rng.random() < 0.2, rng.random() < 0.2
@@ -39,9 +39,8 @@ def augment(
         image, labels = _resample(image, labels, patch, angles, zoom)
     else:
         image, labels = centre_crop(image, patch), centre_crop(labels, patch)
-    if mirror:
-        axes = [axis for axis in range(3) if rng.random() < 0.5]
-        image, labels = image.flip(axes), labels.flip(axes)
+    axes = [axis for axis in mirror_axes if rng.random() < 0.5]
+    image, labels = image.flip(axes), labels.flip(axes)
     return _intensity(image.contiguous(), rng), labels.contiguous()
 
 

@@ -32,6 +32,7 @@ def make_card(settings: Mapping[str, Any], intensity: Intensity, name: str, data
         intensity=intensity,
         attribute_intensity=intensity,  # its encoder has seen nothing else
         attribute_crop=attribute_crop(settings["spacing_mm"]),
+        mirror_axes=tuple(settings["mirror_axes"]),
         source=f"python -m training pretrain-segmentation: {steps} steps of {batch} x {patch} voxels on {data}",
         licence="MIT",
         notes=(NOTE,),

@@ -65,6 +65,7 @@ class _Batches(Dataset):
     samples: Samples
     intensity: Intensity
     patch: tuple[int, int, int]
+    mirror_axes: tuple[int, ...]
     seed: int
 
     def __len__(self) -> int:
@@ -74,7 +75,7 @@ class _Batches(Dataset):
         hu, labels = self.samples.training(number, margin_sides(self.patch))
         rng = np.random.default_rng([self.seed, _AUGMENTING, number])
         image = torch.from_numpy(self.intensity(hu))
-        image, labels = augment(image, torch.from_numpy(np.ascontiguousarray(labels)), self.patch, rng)
+        image, labels = augment(image, torch.from_numpy(np.ascontiguousarray(labels)), self.patch, rng, self.mirror_axes)
         return image[None], labels
 
 
@@ -144,7 +145,7 @@ def train(
         progress(first, steps, "making the held-out patches")
     validate = _Validation(samples, intensity, patch, settings["validation_patches"], ranks, precision)
     loader = DataLoader(
-        _Batches(samples, intensity, patch, seed),
+        _Batches(samples, intensity, patch, tuple(settings["mirror_axes"]), seed),
         batch_sampler=_Numbers(first, steps, settings["batch"], ranks),
         num_workers=workers,
         pin_memory=device.type == "cuda",

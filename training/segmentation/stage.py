@@ -128,6 +128,8 @@ def check(settings: Mapping[str, Any], data: Path | None, scans: Path | None, we
         if settings[key] < 1:
             raise InputError(f"{key} is {settings[key]}; wanted 1 or more")
     require_spacing(settings["spacing_mm"])
+    if not set(settings["mirror_axes"]) <= {0, 1, 2}:
+        raise InputError(f"mirror_axes is {settings['mirror_axes']}; wanted some of the array axes [0, 1, 2]")
     precision_of(settings["precision"], torch.device("cpu"))
     make_optimiser([torch.zeros(1)], settings)
     if source == CASES:
