@@ -1,5 +1,8 @@
 """Training of the denoising network: noise is added to healthy patches, the network learns to tell it from the image.
 
+In some patches a part is spoilt first: it gets noise that is not the scan's. The network is to find that noise too, so that what a lesion
+brought with it gives way to what the scan around it shows.
+
 On a CPU a run that was stopped and resumed ends with the very weights of one that was not (with the same number of threads), because patches,
 steps and noise follow from seed and number alone. On a GPU convolutions add up in varying order: the curves agree, the last digits do not.
 """
@@ -10,6 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from PASTALib.progress import Progress, silent
 from PASTALib.refinement.checkpoint import DenoisingModel, state_of
 from PASTALib.refinement.diffusion import REFINEMENT_MAP, HuMap, Schedule
 from PASTALib.refinement.network import DenoiserShape, DenoisingNet, network_input, noise_table, parameter_count
+from PASTALib.synthesis.noise import NoiseModel, relative_noise
 
 from .patches import PatchSource, PreparedScan, ScanSpec
 from .processes import Group
@@ -49,6 +54,7 @@ class Settings:
     last_beta: float
     low_share: float
     low_until: int
+    spoilt_share: float
     ema: float
     half: bool
     validation_patches: int
@@ -69,8 +75,11 @@ class Settings:
             raise InputError(
                 f"train-ddpm: side {self.side}; wanted a multiple of {multiple} for {len(self.channels)} levels"
             )
-        if not 0 <= self.ema < 1 or not 0 <= self.low_share <= 1 or not 1 <= self.low_until <= self.timesteps:
-            raise InputError("train-ddpm: wanted ema from 0 to below 1, low_share 0 to 1, low_until 1 to timesteps")
+        shares = 0 <= self.low_share <= 1 and 0 <= self.spoilt_share <= 1
+        if not 0 <= self.ema < 1 or not shares or not 1 <= self.low_until <= self.timesteps:
+            raise InputError(
+                "train-ddpm: wanted ema from 0 to below 1, low_share and spoilt_share 0 to 1, low_until 1 to timesteps"
+            )
 
     @classmethod
     def of(cls, values: dict) -> Settings:
@@ -80,14 +89,23 @@ class Settings:
         return cls(**taken | {"channels": tuple(taken["channels"])})
 
 
-class Healthy(Dataset):
-    """Training samples by index: image in network units and mask of one organ, both float32 (1, z, y, x), mirrored at random."""
+class Sample(NamedTuple):
+    """Image, the same with a part spoilt (or not), and mask of one organ, float32 (1, z, y, x); the scan's noise level, float32 ()."""
 
-    def __init__(self, source: PatchSource, hu_map: HuMap):
-        self._source = source
+    image: torch.Tensor
+    spoilt: torch.Tensor
+    mask: torch.Tensor
+    level: torch.Tensor
+
+
+class Healthy(Dataset):
+    """Training samples by index, in network units, mirrored at random; ``spoilt_share`` of them with noise that is not the scan's."""
+
+    def __init__(self, source: PatchSource, hu_map: HuMap, spoilt_share: float = 0.0):
+        self._source, self._map, self._spoilt_share = source, hu_map, spoilt_share
         self._table = hu_map.units(np.arange(65536, dtype=np.uint16).view(np.int16))
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> Sample:
         patch = self._source[index]
         rng = np.random.default_rng([self._source.seed, index, 3])
         image = self._table[patch.hu.view(np.uint16)]
@@ -95,8 +113,24 @@ class Healthy(Dataset):
         mask = np.zeros(image.shape, np.float32)
         if present.size:  # "the corresponding organ": any of those that are there, as a lesion might be in any
             mask[patch.organs == present[rng.integers(present.size)]] = 1
+        scan = self._source.scan(self._source.scan_number(index))
+        noise_hu = scan.noise.sd_hu * relative_noise(patch.hu, scan.spacing, scan.noise)
+        spoilt = image
+        if rng.random() < self._spoilt_share:
+            spoilt = self._map.units(patch.hu + noise_hu * foreign_noise(scan.noise, image.shape, rng))
         axes = [axis for axis in range(3) if rng.random() < 0.5]
-        return tuple(torch.from_numpy(np.ascontiguousarray(np.flip(a, axes))[None]) for a in (image, mask))
+        arrays = (torch.from_numpy(np.ascontiguousarray(np.flip(a, axes))[None]) for a in (image, spoilt, mask))
+        return Sample(*arrays, torch.tensor(self._map.level(noise_hu), dtype=torch.float32))
+
+
+def foreign_noise(noise: NoiseModel, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Noise in an ellipsoid within ``shape``, up to twice as strong as the scan's (1) and sometimes white; float32, 0 around it."""
+    sides = np.array(shape, float)
+    middle, radii = rng.uniform(0.25, 0.75, 3) * sides, rng.uniform(0.2, 0.5, 3) * sides
+    grid = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
+    inside = np.clip(3 * (1 - np.sqrt(sum(((g - m) / r) ** 2 for g, m, r in zip(grid, middle, radii)))), 0, 1)
+    field = rng.standard_normal(shape, np.float32) if rng.random() < 0.3 else noise.sample(rng, shape)
+    return (rng.uniform(0.2, 2.0) * inside * field).astype(np.float32)
 
 
 class Average:
@@ -186,11 +220,11 @@ def train(
                 }
             )
 
-    for images, masks in loop.batches(scans, step):
+    for batch in loop.batches(scans, step):
         if step >= settings.steps or group.agree(minutes is not None and time.monotonic() - begun > 60 * minutes):
             break
         progress(step, settings.steps, f"training, loss {np.mean(seen):.3f}" if seen else "training")
-        seen.append(loop.step(shared, images, masks, step))
+        seen.append(loop.step(shared, batch, step))
         average.update(network)
         step += 1
         last = step == settings.steps
@@ -234,7 +268,7 @@ class _Loop:
         self._share = settings.batch // group.size
 
     def batches(self, scans, start: int):
-        """(images, masks) of step ``start`` and those after it, to the last."""
+        """The samples of step ``start`` and those after it, to the last."""
         settings, group = self._settings, self._group
         source = PatchSource(
             scans, settings.side, None, self._seed, patches_per_scan=settings.patches_per_scan, keep=settings.keep_scans
@@ -247,7 +281,7 @@ class _Loop:
             for place in range(self._share)
         )
         return DataLoader(
-            Healthy(source, self._hu_map),
+            Healthy(source, self._hu_map, settings.spoilt_share),
             batch_size=self._share,
             sampler=_Order(order),
             num_workers=settings.workers,
@@ -259,20 +293,20 @@ class _Loop:
         """Learning rate of a step: constant after a linear rise."""
         return self._settings.learning_rate * min(1.0, (step + 1) / max(1, self._settings.warmup))
 
-    def step(self, network: nn.Module, images: torch.Tensor, masks: torch.Tensor, number: int) -> float:
+    def step(self, network: nn.Module, batch: Sample, number: int) -> float:
         """One update; the mean absolute error of the predicted noise."""
         settings, device = self._settings, self._group.device
         draw = torch.Generator(device).manual_seed(_seed(self._seed, number, self._group.rank))
-        count = len(images)
+        count = len(batch.image)
         times = torch.randint(1, settings.timesteps + 1, (count,), generator=draw, device=device)
         low = torch.randint(1, settings.low_until + 1, (count,), generator=draw, device=device)
         chosen = torch.rand((count,), generator=draw, device=device) < settings.low_share
         times = torch.where(chosen, low, times)
-        images, masks = images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
-        noise = torch.randn(images.shape, generator=draw, device=device)
+        batch = Sample(*(part.to(device, non_blocking=True) for part in batch))
+        noise = torch.randn(batch.image.shape, generator=draw, device=device)
         for group in self._optimizer.param_groups:
             group["lr"] = self.rate(number)
-        loss = self._loss(network, images, masks, noise, times).mean()
+        loss = self._loss(network, batch, noise, times).mean()
         if not torch.isfinite(loss):
             raise InputError(
                 f"train-ddpm: the loss of step {number + 1} is not finite; use a lower learning_rate, or half=false"
@@ -284,20 +318,20 @@ class _Loop:
         self._optimizer.step()
         return float(loss.detach())
 
-    def _loss(self, network, images, masks, noise, times) -> torch.Tensor:
-        """L1 per sample."""
-        shape = (-1, 1, 1, 1, 1)
-        x = self._kept[times].view(shape) * images + self._noise[times].view(shape) * noise
-        inputs = network_input(x, masks, self._noise[times]).contiguous(memory_format=torch.channels_last_3d)
+    def _loss(self, network, batch: Sample, noise, times) -> torch.Tensor:
+        """L1 per sample; the noise to be found is all that parts the noisy image from the one that was not spoilt."""
+        kept, sd = (table[times].view(-1, 1, 1, 1, 1) for table in (self._kept, self._noise))
+        x = kept * batch.spoilt + sd * noise
+        inputs = network_input(x, batch.mask, self._noise[times]).contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._half):
-            found = network(inputs, times)
-        return (found.float() - noise).abs().mean(dim=(1, 2, 3, 4))
+            found = network(inputs, times, batch.level)
+        return (found.float() - noise - kept / sd * (batch.spoilt - batch.image)).abs().mean(dim=(1, 2, 3, 4))
 
     def validation_set(self, scans):
         """Function: network -> loss per fixed step on fixed patches with fixed noise."""
         settings, device = self._settings, self._group.device
         source = PatchSource(scans, settings.side, None, self._seed + VALIDATION_SEED, patches_per_scan=1, keep=1)
-        data = Healthy(source, self._hu_map)
+        data = Healthy(source, self._hu_map, settings.spoilt_share)
         order = sorted(range(settings.validation_patches), key=source.scan_number)  # each scan is loaded once
         samples = {index: data[index] for index in order}
         times = [t for t in VALIDATION_TIMES if t <= settings.timesteps]
@@ -307,12 +341,12 @@ class _Loop:
             network.eval()
             with torch.no_grad():
                 for row, index in enumerate(sorted(samples)):
-                    image, mask = (a[None].to(device) for a in samples[index])
+                    sample = Sample(*(a[None].to(device) for a in samples[index]))
                     for column, t in enumerate(times):
                         draw = torch.Generator("cpu").manual_seed(_seed(self._seed, index, 1000 + t))
-                        noise = torch.randn(image.shape, generator=draw).to(device)
+                        noise = torch.randn(sample.image.shape, generator=draw).to(device)
                         at = torch.tensor([t], device=device)
-                        losses[row, column] = float(self._loss(network, image, mask, noise, at)[0])
+                        losses[row, column] = float(self._loss(network, sample, noise, at)[0])
             found = {f"val_{t}": float(value) for t, value in zip(times, losses.mean(0))}
             low = [value for t, value in zip(times, losses.mean(0)) if t <= LOW_TIMES]
             return {"val_loss": float(losses.mean()), "val_low": float(np.mean(low)), **found}

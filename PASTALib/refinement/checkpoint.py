@@ -17,7 +17,7 @@ from ..networks.checkpoint import read_weights
 from .diffusion import HuMap, Schedule
 from .network import DenoiserShape, DenoisingNet
 
-ENTRY, VERSION = "pasta_ddpm", 1
+ENTRY, VERSION = "pasta_ddpm", 2
 _WANTED = "give a checkpoint that python -m training train-ddpm wrote"
 
 

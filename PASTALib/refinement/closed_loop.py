@@ -126,7 +126,17 @@ def _denoised(scan, result, denoise, plan, seed, progress, on_step) -> np.ndarra
     if on_step is not None:
         shown = lambda step, of, image: on_step(step, of, image[inner])  # noqa: E731
     refined = denoise(
-        hu, label, organ, changed, plan, noise_hu=noise_hu, order=(z, y, x), seed=seed, progress=progress, on_step=shown
+        hu,
+        label,
+        organ,
+        changed,
+        plan,
+        noise_hu=noise_hu,
+        noise_power=scan.noise.power,
+        order=(z, y, x),
+        seed=seed,
+        progress=progress,
+        on_step=shown,
     )
     return refined[inner]
 

@@ -17,6 +17,8 @@ from ..inference.intensity import Intensity
 # piecewise map gives 7.5 HU, but 105 HU above 200 HU, where enhanced kidneys and vessels lie. The paper does not say which it used.
 REFINEMENT_MAP = Intensity((-1000.0, -200.0, 300.0, 1300.0), (-1.0, -0.6, 0.6, 1.0))
 
+SOFT_TISSUE_HU = 50.0
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -122,6 +124,10 @@ class HuMap:
         knots, values = np.asarray(self.intensity.hu), np.asarray(self.intensity.values)
         slopes = np.concatenate([[0.0], np.diff(values) / np.diff(knots), [0.0]]).astype(np.float32)
         return slopes[np.searchsorted(knots, hu, side="right")]
+
+    def level(self, noise_hu: float) -> float:
+        """Noise of a scan (HU, in soft tissue) in network units, as the network is told it."""
+        return float(noise_hu * self.slope(np.float32(SOFT_TISSUE_HU)))
 
     def noise_hu(self, units: float, at_hu: float) -> float:
         """What a noise of ``units`` is in HU around ``at_hu``; infinite where the map is constant."""

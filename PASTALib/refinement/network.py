@@ -1,13 +1,14 @@
-"""The denoising network: a small 3-D U-Net that predicts the noise in an image, given the organ's mask and the step.
+"""The denoising network: a small 3-D U-Net that predicts the noise in an image, given the organ's mask, the step and the scan's noise.
 
 Why not MONAI's ``DiffusionModelUNet``: refining must run with torch alone (MONAI and einops are no part of what a user installs), its middle
 block always computes self-attention, whose cost grows with the square of the window's volume, and with the paper's 16 base channels it has
 7 million parameters, twice what may be shipped.
 
-One departure from the plain scheme: beside the noisy image the network gets that image's fine detail, divided by the noise it should
+Two departures from the plain scheme. Beside the noisy image the network gets that image's fine detail, divided by the noise it should
 find. Refining happens at the first few of 1000 steps, where the noise is a hundredth of the image's range: in half precision it would
 drown in rounding, and a network that has to learn such an amplification first learns for days. The detail is computed in full precision and
-follows from image and step alone, so this is still ε(x, t, mask).
+follows from image and step alone, so this is still ε(x, t, mask). And the network is told the noise of the scan: what it sees of it is
+mixed with the step's, so that noise which does not belong there could not be told from the scan's own.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def _silu(x: torch.Tensor) -> torch.Tensor:
 
 
 class DenoisingNet(nn.Module):
-    """``(n, 3, z, y, x)`` of ``network_input`` and steps ``(n,)`` (1 … T) -> the noise, ``(n, 1, z, y, x)``.
+    """``(n, 3, z, y, x)`` of ``network_input``, steps ``(n,)`` (1 … T) and levels ``(n,)`` -> the noise, ``(n, 1, z, y, x)``.
 
+    A level is the standard deviation of the scan's own noise in soft tissue, in network units (``HuMap.level``).
     Sides must be multiples of ``shape.multiple``. The last layer begins at zero, as is usual: an untrained network predicts no noise.
     """
 
@@ -116,7 +118,7 @@ class DenoisingNet(nn.Module):
         super().__init__()
         self.shape = shape
         first, width = shape.channels[0], 4 * shape.channels[0]
-        self.embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.stem = nn.Conv3d(INPUTS, first, 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         for level, count in enumerate(shape.channels):
@@ -133,8 +135,10 @@ class DenoisingNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, inputs: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        embedding = self.embed(_waves(steps, self.embed[0].in_features).to(inputs.dtype))
+    def forward(self, inputs: torch.Tensor, steps: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        width = self.embed[0].in_features // 2
+        told = torch.cat([_waves(steps, width), _waves(_octaves(levels), width)], dim=1)
+        embedding = self.embed(told.to(inputs.dtype))
         x = self.stem(inputs)
         kept = []
         for level, blocks in enumerate(self.down):
@@ -149,6 +153,11 @@ class DenoisingNet(nn.Module):
             for block in blocks:
                 x = block(x, embedding)
         return self.out(_silu(self.norm(x)))
+
+
+def _octaves(levels: torch.Tensor) -> torch.Tensor:
+    """Levels from 2^-8 (1.6 HU) to 4 as 0 … 1000, evenly in octaves, for ``_waves``."""
+    return 100 * (torch.log2(levels.float().clamp_min(1e-9)) + 8).clamp(0, 10)
 
 
 def _waves(steps: torch.Tensor, width: int) -> torch.Tensor:

@@ -86,6 +86,7 @@ class Denoise(Protocol):
         plan: RefinePlan,
         *,
         noise_hu: float | None,
+        noise_power: np.ndarray | None,
         order: tuple[int, int, int],
         seed: int,
         progress: Progress,

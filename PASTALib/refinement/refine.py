@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from ..errors import InputError
 from ..inference.devices import cpu_has_bf16, pick_device
@@ -62,6 +62,7 @@ class Refiner:
         plan: RefinePlan | None = None,
         *,
         noise_hu: float | None = None,
+        noise_power: np.ndarray | None = None,
         order: tuple[int, int, int] = (0, 1, 2),
         seed: int = 0,
         progress: Progress = silent,
@@ -70,7 +71,8 @@ class Refiner:
         """``hu`` (z, y, x) with the voxels marked ``changed`` refined, float32; all others are those of ``hu``, bit for bit.
 
         ``label``: the lesion, whose mean is kept; ``organ``: its organ, with or without the lesion; both bool. ``noise_hu``: standard
-        deviation of the scan's noise, measured around the lesion when not given. ``order``: array axes along S-I, A-P and R-L, as
+        deviation of the scan's noise, measured around the lesion when not given; ``noise_power``: its spectrum as ``NoiseModel.power`` has it,
+        axes as those of ``hu``, white when not given. ``order``: array axes along S-I, A-P and R-L, as
         the network was trained. ``seed`` fixes the noise that is drawn. ``progress`` is called between windows and may raise ``Cancelled``;
         ``on_step`` see ``plan.OnStep``. ValueError for arrays of different shapes.
         """
@@ -87,7 +89,8 @@ class Refiner:
         if not changed.any():
             return out
         noise_hu = around_noise(before, organ, changed) if noise_hu is None else float(noise_hu)
-        work = _Work(self, before, label, organ, changed, plan, noise_hu)
+        power = None if noise_power is None else np.asarray(noise_power, np.float32).transpose(order)
+        work = _Work(self, before, label, organ, changed, plan, noise_hu, power)
         for step, image in enumerate(self._reverse(work, plan, seed, progress), 1):
             final = step == len(plan.times())
             if final or on_step is not None:
@@ -114,7 +117,7 @@ class Refiner:
             found = work.predict(x, t, tell)
             image = schedule.clean(x, found, t, self.model.hu_map.limits)
             if plan.mode in (SDEDIT, REPEAT):
-                image = work.with_rest(image, schedule.noise[t], draw())
+                image = work.with_rest(image, schedule.noise[t], rng)
             image = np.where(work.changed, image, work.image)
             yield image
             if to > 0:
@@ -127,8 +130,8 @@ class Refiner:
                 x = np.where(work.changed, x, known)
         progress(len(times), len(times), "refining")
 
-    def noise_in(self, x: np.ndarray, mask: np.ndarray, t: int) -> np.ndarray:
-        """The network on one window (z, y, x): the noise it finds in ``x`` at step ``t``, float32."""
+    def noise_in(self, x: np.ndarray, mask: np.ndarray, t: int, level: float) -> np.ndarray:
+        """The network on one window (z, y, x): the noise it finds in ``x`` at step ``t`` in a scan of this noise level, float32."""
         with torch.inference_mode():
             one, organ = (
                 torch.from_numpy(np.ascontiguousarray(a, np.float32))[None, None].to(self.device) for a in (x, mask)
@@ -136,13 +139,14 @@ class Refiner:
             steps = torch.tensor([t], device=self.device)
             inputs = network_input(one, organ, self._noise[steps])
             inputs = inputs.to(self._dtype).contiguous(memory_format=torch.channels_last_3d)
-            return self._network(inputs, steps)[0, 0].float().cpu().numpy()
+            levels = torch.tensor([level], dtype=torch.float32, device=self.device)
+            return self._network(inputs, steps, levels)[0, 0].float().cpu().numpy()
 
 
 class _Work:
     """One region at work: the box around what may change, with context, padded to what the network takes."""
 
-    def __init__(self, refiner: Refiner, before, label, organ, changed, plan: RefinePlan, noise_hu: float):
+    def __init__(self, refiner: Refiner, before, label, organ, changed, plan: RefinePlan, noise_hu: float, power):
         self._refiner, self._map = refiner, refiner.model.hu_map
         multiple = refiner.model.network.shape.multiple
         self.box = _box(changed, multiple)
@@ -150,7 +154,7 @@ class _Work:
         inside = changed[self.box]
         self._free = inside & self._map.invertible(self._before)
         self._weight = _ramp(inside) * self._free
-        self._noise_hu = noise_hu
+        self._noise_hu, self._power, self._level = noise_hu, power, self._map.level(noise_hu)
         self._limit = np.float32(plan.largest_change * noise_hu) if noise_hu >= LEAST_NOISE_HU else np.float32(0)
         shape = self._before.shape
         padded = [-(-n // multiple) * multiple for n in shape]
@@ -172,26 +176,42 @@ class _Work:
         if self._importance is None:
             place = self._places[0]
             out = np.zeros_like(x)
-            out[place] = self._refiner.noise_in(x[place], self._mask[place], t)
+            out[place] = self._refiner.noise_in(x[place], self._mask[place], t, self._level)
             return out
         total, weights = np.zeros_like(x), np.zeros_like(x)
         for place in self._places:
             tell()
-            total[place] += self._importance * self._refiner.noise_in(x[place], self._mask[place], t)
+            total[place] += self._importance * self._refiner.noise_in(x[place], self._mask[place], t, self._level)
             weights[place] += self._importance
         return total / np.maximum(weights, np.float32(1e-12))
 
-    def with_rest(self, image: np.ndarray, noise: float, drawn: np.ndarray) -> np.ndarray:
+    def with_rest(self, image: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
         """The clean ``image`` estimated at a step of this ``noise``, with the scan's noise that the estimate lacks.
 
         The estimate is the mean of all images that fit, which is smoother than each of them: going on from it, as DDPM does, ends with 5 to
-        10 % less noise than the scan has in soft tissue, and with hardly any in lung. What is missing is nearly white (where the scan's
-        spectrum is well above the step's noise); its variance is that of two normal variables of which the sum is known.
+        10 % less noise than the scan has in soft tissue, and with hardly any in lung. What is missing is normal at every frequency; its
+        power there is that of two normal variables of which the sum is known, the scan's noise and the step's.
         """
         if self._noise_hu < LEAST_NOISE_HU:
             return image
-        scan = self._map.slope(self._map.hu(self.image)) * np.float32(self._noise_hu)
-        return image + scan * np.float32(noise) / np.sqrt(scan**2 + np.float32(noise**2)) * drawn
+        slopes = self._map.slope(self._map.hu(self.image))
+        shape = image.shape if self._power is None else self._power.shape
+        white = rng.standard_normal(shape, dtype=np.float32)
+        if self._power is not None:
+            at = [np.arange(o, o + n) % size for o, n, size in zip(rng.integers(shape), image.shape, shape)]
+            spectrum = fft.rfftn(white)
+            power = self._power[..., : spectrum.shape[-1]]
+        out = image.copy()
+        for slope in np.unique(slopes[self.changed]):
+            if slope > 0:
+                scan, step = np.float32((slope * self._noise_hu) ** 2), np.float32(noise**2)
+                if self._power is None:
+                    rest = white * np.sqrt(scan * step / (scan + step))
+                else:
+                    missing = np.sqrt(scan * power * step / (scan * power + step))
+                    rest = fft.irfftn(spectrum * missing, s=shape)[np.ix_(*at)]
+                out = np.where(slopes == slope, image + rest, out)
+        return out
 
     def compose(self, image: np.ndarray) -> np.ndarray:
         """HU of the box: what changed within its limits, the lesion's mean kept, all else as before."""

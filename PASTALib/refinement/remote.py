@@ -47,6 +47,7 @@ class WorkerRefiner:
         plan: RefinePlan | None = None,
         *,
         noise_hu: float | None = None,
+        noise_power: np.ndarray | None = None,
         order: tuple[int, int, int] = (0, 1, 2),
         seed: int = 0,
         progress: Progress = silent,
@@ -54,6 +55,7 @@ class WorkerRefiner:
     ) -> np.ndarray:
         arrays = {"hu": np.asarray(hu, np.float32)}
         arrays |= {"label": label.view(np.uint8), "organ": organ.view(np.uint8), "changed": changed.view(np.uint8)}
+        arrays |= {} if noise_power is None else {"noise_power": np.asarray(noise_power, np.float32)}
         params = {
             "model": self._weights,
             "plan": asdict(plan or RefinePlan()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -11,6 +12,7 @@ HIGH_PASS_MM = 1.5  # noise = image - Gaussian of this sigma
 SMOOTH_MM = 2.0  # the scale on which heterogeneity is judged
 _PATCH_MM = 22.0
 _SOFT_TISSUE_HU = (-10.0, 250.0)
+_POWER_SIGMA = (1.0, 2.0, 2.0)  # bins
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class NoiseModel:
     soft_tissue_hu: float
     slope_hu: float
     low_pass_sd_hu: float
+
+    @cached_property
+    def power(self) -> np.ndarray:
+        """Power of the tile at every frequency (z, y, x), smoothed, 1 on average; float32 of the tile's shape."""
+        found = np.abs(np.fft.fftn(self.tile)) ** 2
+        found = ndimage.gaussian_filter(found, _POWER_SIGMA, mode="wrap")
+        return (found / found.mean()).astype(np.float32)
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
         """Unit-SD noise of ``shape`` cut from the tile at a random place and orientation, float32."""

@@ -104,7 +104,7 @@ def refine(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -
 
     params: model (a checkpoint), plan (fields of ``RefinePlan``), order, noise_hu, seed, device, engine; live: the client's folder, where
     the region after step n is put as live-n.npy before that step is told. arrays: hu (z, y, x); label, organ, changed uint8 of the same
-    shape. Returns hu float32; model, trained, engine, device.
+    shape; noise_power (``NoiseModel.power``) if wanted. Returns hu float32; model, trained, engine, device.
     """
     given = _settings("refine", params, ("model", "plan", "order", "live", "device", "engine"), _REFINE)
     missing = [name for name in ("hu", "label", "organ", "changed") if name not in arrays]
@@ -128,6 +128,7 @@ def refine(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -
     masks = [arrays[name] != 0 for name in ("label", "organ", "changed")]
     on_step = show if params.get("live") else None
     order = tuple(params.get("order") or (0, 1, 2))
+    given["noise_power"] = arrays.get("noise_power")
     hu = refiner(arrays["hu"], *masks, plan, order=order, progress=progress, on_step=on_step, **given)
     told = {
         "model": refiner.name,

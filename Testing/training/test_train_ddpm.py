@@ -18,7 +18,7 @@ from typer.testing import CliRunner  # noqa: E402
 from PASTALib.errors import InputError  # noqa: E402
 from PASTALib.progress import Cancelled  # noqa: E402
 from PASTALib.refinement.checkpoint import read_denoiser  # noqa: E402
-from PASTALib.refinement.diffusion import REFINEMENT_MAP, HuMap  # noqa: E402
+from PASTALib.refinement.diffusion import REFINEMENT_MAP, HuMap, Schedule  # noqa: E402
 from training.ddpm import Average, Healthy, Settings, train  # noqa: E402
 from training.ddpm_scans import training_scans  # noqa: E402
 from training.patches import PatchSource, PhantomScan  # noqa: E402
@@ -135,7 +135,7 @@ def test_samples_are_healthy_patches_with_one_organ(prepared_enhanced):
     source = PatchSource([prepared_enhanced], 16, None, seed=1)
     data = Healthy(source, HuMap(REFINEMENT_MAP))
     for index in range(4):
-        image, mask = data[index]
+        image, spoilt, mask, level = data[index]
         patch = source[index]
         assert image.shape == mask.shape == (1, 16, 16, 16) and image.dtype == mask.dtype == torch.float32
         assert -1 <= image.min() and image.max() <= 1 and set(mask.unique().tolist()) <= {0.0, 1.0}
@@ -143,8 +143,37 @@ def test_samples_are_healthy_patches_with_one_organ(prepared_enhanced):
         mirrored = [np.flip(units, axes) for axes in ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))]
         assert sum(np.array_equal(image[0].numpy(), m) for m in mirrored) == 1
         assert float(mask.sum()) in {float(np.count_nonzero(patch.organs == v)) for v in range(1, 11)}
-        again = data[index]
-        assert torch.equal(image, again[0]) and torch.equal(mask, again[1])
+        assert torch.equal(image, spoilt) and 0.01 < level < 0.1  # 4 to 40 HU
+        assert all(torch.equal(a, b) for a, b in zip(data[index], (image, spoilt, mask, level)))
+
+
+def test_spoilt_samples_have_foreign_noise_in_a_part(prepared_enhanced):
+    source = PatchSource([prepared_enhanced], 24, None, seed=1)
+    hu_map = HuMap(REFINEMENT_MAP)
+    clean, data = Healthy(source, hu_map), Healthy(source, hu_map, 1.0)
+    for index in range(4):
+        sample = data[index]
+        touched = float((sample.image != sample.spoilt).float().mean())
+        assert 0.005 < touched < 0.9
+        assert torch.equal(sample.level, clean[index].level)
+
+
+def test_spoilt_noise_is_to_be_found(values, prepared_enhanced):
+    """A network that names all noise, the foreign too, has no loss."""
+    from training.ddpm import Sample, _Loop
+    from training.processes import Group
+
+    settings, schedule = Settings.of(values), Schedule()
+    loop = _Loop(settings, schedule, HuMap(REFINEMENT_MAP), Group("cpu"), 0, None)
+    image = torch.rand(2, 1, 8, 8, 8)
+    foreign, noise, times = 0.05 * torch.randn_like(image), torch.randn_like(image), torch.tensor([2, 5])
+    kept, sd = (
+        torch.tensor(t[[2, 5]], dtype=torch.float32).view(-1, 1, 1, 1, 1) for t in (schedule.kept**0.5, schedule.noise)
+    )
+    answer = noise + kept / sd * foreign
+    batch = Sample(image, image + foreign, torch.zeros_like(image), torch.tensor([0.03, 0.03]))
+    loss = loop._loss(lambda inputs, steps, levels: answer, batch, noise, times)
+    torch.testing.assert_close(loss, torch.zeros(2), atol=1e-4, rtol=0)
 
 
 def test_a_broken_loss_is_said_in_one_line(tmp_path, values, prepared_enhanced):

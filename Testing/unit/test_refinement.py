@@ -139,17 +139,20 @@ def test_network_has_the_papers_width_and_fits_the_starter_weights():
     network = DenoisingNet(DenoiserShape())
     assert network.shape.channels[0] == 16
     assert sum(p.numel() for p in network.parameters()) * 2 < 8e6  # fp16
-    out = network(torch.randn(2, 3, 16, 8, 24), torch.tensor([5, 900]))
+    out = network(torch.randn(2, 3, 16, 8, 24), torch.tensor([5, 900]), torch.tensor([0.03, 0.01]))
     assert out.shape == (2, 1, 16, 8, 24) and not out.any()  # zero at first, as diffusion models begin
 
 
-def test_network_sees_mask_and_step():
+def test_network_sees_mask_step_and_level():
     network = random_denoiser(SHAPE).network
-    x, sd = torch.randn(1, 1, 16, 16, 16) * 0.1, noise_table(Schedule())
+    for block in [b for level in network.down for b in level]:
+        torch.nn.init.normal_(block.step.weight, std=0.2)
+    x, sd, level = torch.randn(1, 1, 16, 16, 16) * 0.1, noise_table(Schedule()), torch.tensor([0.03])
     mask = torch.zeros_like(x)
-    first = network(network_input(x, mask, sd[[5]]), torch.tensor([5]))
-    assert not torch.allclose(first, network(network_input(x, mask + 1, sd[[5]]), torch.tensor([5])), atol=1e-4)
-    assert not torch.allclose(first, network(network_input(x, mask, sd[[5]]), torch.tensor([500])), atol=1e-4)
+    first = network(network_input(x, mask, sd[[5]]), torch.tensor([5]), level)
+    assert not torch.allclose(first, network(network_input(x, mask + 1, sd[[5]]), torch.tensor([5]), level), atol=1e-4)
+    assert not torch.allclose(first, network(network_input(x, mask, sd[[5]]), torch.tensor([500]), level), atol=1e-4)
+    assert not torch.allclose(first, network(network_input(x, mask, sd[[5]]), torch.tensor([5]), level * 2), atol=1e-4)
 
 
 def test_one_image_and_a_batch_give_the_same():
@@ -158,9 +161,10 @@ def test_one_image_and_a_batch_give_the_same():
     for block in [b for level in network.down for b in level]:
         torch.nn.init.normal_(block.step.weight, std=0.2)
     inputs, steps = torch.randn(2, 3, 8, 8, 8), torch.tensor([3, 70])
-    both = network(inputs, steps)
+    levels = torch.tensor([0.02, 0.08])
+    both = network(inputs, steps, levels)
     for number in range(2):
-        alone = network(inputs[number : number + 1], steps[number : number + 1])
+        alone = network(*(a[number : number + 1] for a in (inputs, steps, levels)))
         torch.testing.assert_close(alone[0], both[number], atol=1e-5, rtol=1e-4)
 
 
@@ -269,9 +273,9 @@ def test_only_windows_that_the_lesion_touches_are_computed(refiner, monkeypatch)
     places = []
     original = Refiner.noise_in
 
-    def spy(self, x, mask, t):
+    def spy(self, x, mask, t, level):
         places.append(x.shape)
-        return original(self, x, mask, t)
+        return original(self, x, mask, t, level)
 
     monkeypatch.setattr(Refiner, "noise_in", spy)
     out = refiner(hu, changed, changed, changed, RefinePlan(steps=1), noise_hu=10.0)
@@ -288,7 +292,7 @@ def test_overlapping_windows_leave_no_seam(refiner, monkeypatch):
     hu = (60 + 10 * np.random.default_rng(5).standard_normal((16, 16, 300))).astype(np.float32)
     changed = np.zeros(hu.shape, bool)
     changed[:, :, 8:292] = True
-    monkeypatch.setattr(Refiner, "noise_in", lambda self, x, mask, t: np.full(x.shape, 0.5, np.float32))
+    monkeypatch.setattr(Refiner, "noise_in", lambda self, x, mask, t, level: np.full(x.shape, 0.5, np.float32))
     out = refiner(hu, np.zeros_like(changed), changed, changed, RefinePlan("reverse", 1, 1), noise_hu=10.0)
     step = (out - hu)[4:12, 4:12, 16:284]
     assert np.ptp(step) < 0.01 and abs(step.mean()) > 1
@@ -309,7 +313,7 @@ def test_with_the_best_possible_network_noise_becomes_the_scans(refiner, monkeyp
     schedule, hu_map = refiner.model.schedule, refiner.model.hu_map
     middle, scan = float(hu_map.units(np.float32(60))), 12 * float(hu_map.slope(np.float32(60)))
 
-    def ideal(self, x, mask, t):
+    def ideal(self, x, mask, t, level):
         kept, sd = schedule.kept[t], schedule.noise[t]
         return (sd * (x - np.sqrt(kept) * middle) / (kept * scan**2 + sd**2)).astype(np.float32)
 
@@ -319,6 +323,50 @@ def test_with_the_best_possible_network_noise_becomes_the_scans(refiner, monkeyp
     before, after = abs(strength - 1), abs(core.std() / 12 - 1)
     assert after < (0.04 if strength == 1.0 else 0.5 * before)
     assert np.abs(core - hu[9:23, 9:23, 9:23]).mean() > 4  # it is other noise, not the same
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_noise_keeps_the_spectrum_that_is_given(refiner, monkeypatch, given):
+    """Soft noise, as of a smooth kernel, and the network that is best for it: with the scan's spectrum it stays, taken for white it becomes harsh."""
+    rng = np.random.default_rng(7)
+    shape = (32, 32, 32)
+    across = np.fft.fftfreq(32)
+    power = np.exp(-(across[:, None, None] ** 2 + across[None, :, None] ** 2 + across[None, None, :] ** 2) / 0.02)
+    power = (power / power.mean()).astype(np.float32)
+    noise = 12 * np.fft.ifftn(np.fft.fftn(rng.standard_normal(shape)) * np.sqrt(power)).real
+    hu = (60 + noise).astype(np.float32)
+    changed = np.zeros(shape, bool)
+    changed[6:26, 6:26, 6:26] = True
+    schedule, hu_map = refiner.model.schedule, refiner.model.hu_map
+    middle, slope = float(hu_map.units(np.float32(60))), float(hu_map.slope(np.float32(60)))
+    scan = (12 * slope) ** 2 * power
+
+    def ideal(self, x, mask, t, level):
+        kept, sd = schedule.kept[t], schedule.noise[t]
+        filtered = np.fft.fftn(x - np.sqrt(kept) * middle) * sd / (kept * scan + sd**2)
+        return np.fft.ifftn(filtered).real.astype(np.float32)
+
+    monkeypatch.setattr(Refiner, "noise_in", ideal)
+    plan = RefinePlan(largest_change=10.0)
+    out = refiner(hu, changed, changed, changed, plan, noise_hu=12.0, noise_power=power if given else None)
+    harshness = [float(np.diff(image[9:23, 9:23, 9:23], axis=2).std()) for image in (hu, out)]
+    assert abs(harshness[1] / harshness[0] - 1) < 0.06 if given else harshness[1] > 1.2 * harshness[0]
+    assert np.abs(out - hu)[9:23, 9:23, 9:23].mean() > 2  # it is other noise, not the same
+
+
+def test_the_scans_spectrum_reaches_the_network_on_any_axes(refiner):
+    """A turned scan with its turned spectrum gives the turned image."""
+    rng = np.random.default_rng(8)
+    hu = (60 + 12 * rng.standard_normal((24, 32, 40))).astype(np.float32)
+    power = np.ones((8, 16, 32), np.float32)
+    power[:, 4:13] = 0.1
+    changed = np.zeros(hu.shape, bool)
+    changed[6:18, 8:24, 10:30] = True
+    upright = refiner(hu, changed, changed, changed, noise_hu=12.0, noise_power=power)
+    turned = [np.ascontiguousarray(a.transpose(2, 0, 1)) for a in (hu, changed, changed, changed)]
+    out = refiner(*turned, noise_hu=12.0, noise_power=power.transpose(2, 0, 1), order=(1, 2, 0))
+    np.testing.assert_array_equal(out.transpose(1, 2, 0), upright)
+    assert not np.array_equal(upright, refiner(hu, changed, changed, changed, noise_hu=12.0))
 
 
 def test_bad_settings_say_what_is_wanted(region):

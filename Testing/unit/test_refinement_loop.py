@@ -25,7 +25,7 @@ class Stand:
     def __init__(self, change):
         self.change, self.calls = change, []
 
-    def __call__(self, hu, label, organ, changed, plan, *, noise_hu, order, seed, progress, on_step):
+    def __call__(self, hu, label, organ, changed, plan, *, noise_hu, noise_power, order, seed, progress, on_step):
         self.calls.append({"plan": plan, "noise_hu": noise_hu, "order": order, "seed": seed, "shape": hu.shape})
         self.organ = organ
         progress(0, plan.steps, "refining")

@@ -29,7 +29,11 @@ def centre_crop(array: Tensor, patch: Sequence[int]) -> Tensor:
 
 
 def augment(
-    image: Tensor, labels: Tensor, patch: Sequence[int], rng: np.random.Generator, mirror_axes: Sequence[int] = (0, 1, 2)
+    image: Tensor,
+    labels: Tensor,
+    patch: Sequence[int],
+    rng: np.random.Generator,
+    mirror_axes: Sequence[int] = (0, 1, 2),
 ) -> tuple[Tensor, Tensor]:
     """``image`` float32 (z, y, x) in 0-1 and ``labels`` (whole numbers), both at least ``patch`` large, changed at random and cut to it."""
     turn, scale = rng.random() < 0.2, rng.random() < 0.2

@@ -75,7 +75,9 @@ class _Batches(Dataset):
         hu, labels = self.samples.training(number, margin_sides(self.patch))
         rng = np.random.default_rng([self.seed, _AUGMENTING, number])
         image = torch.from_numpy(self.intensity(hu))
-        image, labels = augment(image, torch.from_numpy(np.ascontiguousarray(labels)), self.patch, rng, self.mirror_axes)
+        image, labels = augment(
+            image, torch.from_numpy(np.ascontiguousarray(labels)), self.patch, rng, self.mirror_axes
+        )
         return image[None], labels
 
 
