@@ -181,7 +181,7 @@ def train(
     torch.manual_seed(seed)
     schedule = Schedule(settings.timesteps, settings.first_beta, settings.last_beta)
     network = DenoisingNet(DenoiserShape(settings.channels, settings.blocks))
-    network = network.to(group.device, memory_format=torch.channels_last_3d)
+    network = network.to(group.device, memory_format=_layout(group.device))
     average = Average(network, settings.ema)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     model = DenoisingModel(
@@ -322,7 +322,7 @@ class _Loop:
         """L1 per sample; the noise to be found is all that parts the noisy image from the one that was not spoilt."""
         kept, sd = (table[times].view(-1, 1, 1, 1, 1) for table in (self._kept, self._noise))
         x = kept * batch.spoilt + sd * noise
-        inputs = network_input(x, batch.mask, self._noise[times]).contiguous(memory_format=torch.channels_last_3d)
+        inputs = network_input(x, batch.mask, self._noise[times]).contiguous(memory_format=_layout(self._group.device))
         with torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._half):
             found = network(inputs, times, batch.level)
         return (found.float() - noise - kept / sd * (batch.spoilt - batch.image)).abs().mean(dim=(1, 2, 3, 4))
@@ -369,7 +369,12 @@ def _with(network: DenoisingNet, values: dict[str, torch.Tensor]) -> DenoisingNe
     copy = DenoisingNet(network.shape)
     copy.load_state_dict({name: value.detach().cpu() for name, value in values.items()})
     device = next(network.parameters()).device
-    return copy.to(device, memory_format=torch.channels_last_3d).requires_grad_(False).eval()
+    return copy.to(device, memory_format=_layout(device)).requires_grad_(False).eval()
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    """The quicker one for training: on a CPU channels-last gains less forwards than it loses backwards."""
+    return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
 
 
 def _seed(*parts: int) -> int:
