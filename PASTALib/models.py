@@ -19,6 +19,7 @@ from .errors import InputError
 from .paths import data_folder
 
 CARD, WEIGHTS = "card.json", "model.pth"
+DENOISER = "ddpm.pth"  # among the starter weights, but no model that segments: refinement alone reads it
 _HERE = Path(__file__).resolve().parent
 _PUBLISHED = _HERE / "networks" / "data" / "published_models.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -75,7 +76,8 @@ def published_models() -> list[PublishedModel]:
 
 def list_models() -> list[StoredModel]:
     """Bundled and added models by name; an added one hides a bundled one of the same name."""
-    found = {file.stem: StoredModel(file.stem, file, None, True) for file in sorted(bundled_folder().glob("*.pth"))}
+    files = [file for file in sorted(bundled_folder().glob("*.pth")) if file.name != DENOISER]
+    found = {file.stem: StoredModel(file.stem, file, None, True) for file in files}
     found |= {name: _added(name) for name in _names()}
     return [found[name] for name in sorted(found)]
 
@@ -87,7 +89,7 @@ def find_model(name: str) -> StoredModel | None:
     if (store_folder() / name / CARD).is_file():
         return _added(name)
     bundled = bundled_folder() / f"{name}.pth"
-    return StoredModel(name, bundled, None, True) if bundled.is_file() else None
+    return StoredModel(name, bundled, None, True) if bundled.is_file() and bundled.name != DENOISER else None
 
 
 def check_name(name: str, overwrite: bool = False) -> str:

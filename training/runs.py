@@ -7,7 +7,6 @@ import json
 import math
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,8 +123,7 @@ class Run:
         import torch
 
         path = self.folder / f"{name}.pth"
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=self.folder)
-        os.close(handle)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             torch.save(dict(state), temporary)
             os.replace(temporary, path)
@@ -134,8 +132,7 @@ class Run:
                 f"{path}: the checkpoint cannot be written ({error}); free disk space and use --resume"
             ) from None
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
         return path
 
     def load(self, name: str = "latest") -> dict | None:

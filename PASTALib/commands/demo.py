@@ -1,4 +1,4 @@
-"""``pasta demo``: a first look that needs no data: lesions, segmentation, report."""
+"""``pasta demo``: a first look that needs no data: lesions, refinement, segmentation, report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from ..errors import InputError
 from . import options
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ..reporting.gallery import GalleryEntry
     from ..synthesis.scan import PreparedScan
     from ..synthesis.spec import SynthesisResult
+    from ..worker import Worker
     from .console import Steps
+    from .work import Improve
 
 SHOWCASE = ("liver_tumor", "kidney_cyst", "pancreas_tumor")
 
@@ -35,7 +40,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same name in DIR.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no progress, for machines.")] = False,
 ) -> None:
-    """Make a case with a few lesions, segment it, report it, and write a page to look at: in the digital phantom or in your own CT."""
+    """Make a case with a few lesions, refine, segment and report them, and write a page: in the digital phantom or in your own CT."""
     kinds = list(dict.fromkeys(options.lesion_type(item) for item in lesion or SHOWCASE))
     options.scan_and_seed(ct, organs, organ_scheme, seed, spacing)
 
@@ -44,8 +49,8 @@ def command(
 
     target = OutputFolder(out, overwrite)
     with steps(quiet=as_json) as progress:
-        from ..reporting.gallery import GalleryEntry
         from ..reporting.rows import rows_of
+        from ..worker import Worker
         from . import work
         from .gallery import write_pages
 
@@ -64,22 +69,14 @@ def command(
             source = "digital phantom"
         notes = work.scan_notes(scan, kinds)
         before = scan.ct.array.copy()
-        results = work.make_lesions(
-            scan, [work.worth_seeing(scan, kind, seed + n).request for n, kind in enumerate(kinds)], progress
-        )
-        notes += work.result_notes(scan, results)
-        entries = [
-            GalleryEntry.draw(
-                before,
-                scan.ct.array,
-                work.full_label(scan, result),
-                scan.ct.affine,
-                result.report,
-                rows=rows_of(result, scan.spacing.max()),
-            )
-            for result in results
-        ]
-        with target as staging:
+        denoiser, missing = options.refinement("auto")
+        notes += [missing] if missing else []
+        requests = [work.worth_seeing(scan, kind, seed + n).request for n, kind in enumerate(kinds)]
+        with Worker() as worker, target as staging:
+            unrefined: list[SynthesisResult] = []
+            with work.refining(denoiser, progress, worker) as improve:
+                results = work.make_lesions(scan, requests, progress, improve and _remembering(improve, unrefined))
+            notes += work.result_notes(scan, results)
             name = f"{work.scan_name(ct) if ct else 'phantom'}_seed{seed}"
             folder = work.write_scan_case(
                 staging,
@@ -93,8 +90,9 @@ def command(
                 settings={"lesions": kinds},
                 steps=progress,
             )
-            links, told = _networks(scan, results, source, staging, progress)
+            links, told, labels = _networks(scan, source, staging, worker, progress)
             notes += told
+            entries = _entries(scan, before, results, unrefined, labels)
             facts = [source.capitalize() if ct is None else source, scan.phase, f"seed {seed}"]
             write_pages(staging, entries, "Synthetic lesions, a first look", [*facts, *notes], links)
             folder = target.path / folder.relative_to(staging)
@@ -114,6 +112,81 @@ def command(
         typer.echo("Next, with your own scan: pasta synth --ct CT --organs MAP --lesion liver_tumor --out DIR")
 
 
+def _remembering(improve: Improve, unrefined: list[SynthesisResult]) -> Improve:
+    """``improve`` that keeps what it was given."""
+
+    def both(scan: PreparedScan, result: SynthesisResult) -> SynthesisResult:
+        unrefined.append(result)
+        return improve(scan, result)
+
+    return both
+
+
+def _entries(
+    scan: PreparedScan,
+    before: np.ndarray,
+    results: list[SynthesisResult],
+    unrefined: list[SynthesisResult],
+    labels: np.ndarray | None,
+) -> list[GalleryEntry]:
+    """What the page shows of each lesion: before and after, and where there is such a thing without refinement and as segmented."""
+    from ..reporting.gallery import GalleryEntry, Stage
+    from ..reporting.rows import rows_of
+    from . import work
+
+    entries = []
+    for number, result in enumerate(results):
+        truth = work.full_label(scan, result)
+        kind = taxonomy.lesion(result.request.lesion)
+        stages, facts = [], []
+        if unrefined:
+            plain = scan.ct.array.copy()
+            first = unrefined[number]
+            plain[first.region][first.changed] = first.after[first.changed].round().astype(plain.dtype)
+            stages += [Stage("Parametric model", plain), Stage("Refined", compare=True)]
+            facts.append(_refinement_told(result.parameters["refinement"]))
+        if labels is not None:
+            lesions = labels > max(item.value for item in taxonomy.ORGANS)
+            masks = {"found-organ": labels == taxonomy.organ(kind.organ).value, "found-lesion": lesions}
+            stages.append(Stage("Segmentation", masks=masks | {"outline": truth}))
+            facts.append(_found_told(labels, truth))
+        entries.append(
+            GalleryEntry.draw(
+                before,
+                scan.ct.array,
+                truth,
+                scan.ct.affine,
+                result.report,
+                rows=rows_of(result, scan.spacing.max()),
+                stages=stages,
+                stage_facts=facts,
+            )
+        )
+    return entries
+
+
+def _refinement_told(record: dict) -> str:
+    if not record["applied"]:
+        return f"Refinement: none, {record['why']}."
+    kept = "" if record["strength"] == 1 else f", {record['strength']:.0%} of the change kept"
+    return f"Refinement: {record['steps']} reverse steps of the denoising network{kept}; labels measured again and unchanged."
+
+
+def _found_told(labels: np.ndarray, truth: np.ndarray) -> str:
+    """Which lesion type the segmentation has where the lesion is, and how well it fits."""
+    import numpy as np
+
+    values, counts = np.unique(labels[truth], return_counts=True)
+    lesions = [(count, value) for value, count in zip(values.tolist(), counts.tolist()) if value > len(taxonomy.ORGANS)]
+    if not lesions:
+        return "Segmentation: the network did not find this lesion."
+    value = max(lesions)[1]
+    found = labels == value
+    dice = 2 * np.count_nonzero(found & truth) / (np.count_nonzero(found) + np.count_nonzero(truth))
+    name = next(item.name for item in taxonomy.LESIONS if item.value == value)
+    return f"Segmentation: {name.lower()}, Dice {dice:.2f} over the whole scan."
+
+
 def _possible(scan, kinds: list[str]) -> list[str]:
     """Those of ``kinds`` whose organ the scan shows; if there is none, the first type of any organ that it shows."""
     shown = [kind for kind in kinds if taxonomy.lesion(kind).organ in scan.geometry]
@@ -128,11 +201,11 @@ def _possible(scan, kinds: list[str]) -> list[str]:
 
 
 def _networks(
-    scan: PreparedScan, results: list[SynthesisResult], source: str, folder: Path, steps: Steps
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """Segment the lesions' organs and report the lesions; (file, title) of what was written below ``folder``, and notes.
+    scan: PreparedScan, source: str, folder: Path, worker: Worker, steps: Steps
+) -> tuple[list[tuple[str, str]], list[str], np.ndarray | None]:
+    """Segment the scan and report the lesions; (file, title) of what was written below ``folder``, notes, and labels of trained weights.
 
-    Until there are trained weights, random ones go the same way, and what they say is kept out of the report.
+    Without trained weights random ones go the same way, and what they say is kept out of the report.
     """
     from ..findings import LesionMask, complete, find_lesions, scan_phase
     from ..reporting.document import ModelFacts, ReportDocument, ScanFacts, write_json
@@ -146,46 +219,48 @@ def _networks(
     phase = scan_phase(ct, scan.organs)
     findings = find_lesions(ct, LesionMask.of_pasta_labels(labels), organs=scan.organs, phase=phase, notes=notes)
     links = [("report.html", "Structured report"), ("report.json", "the same as JSON")]
-    facts = None
+    facts = segmented = None
     if missing := _torch_missing():
         notes.append(missing)
     else:
-        predictions, told = _run_networks(scan, findings, folder, steps)
+        predictions, told, found = _run_networks(scan, findings, folder, worker, steps)
         links.append((told["file"], "Segmentation (label map)" if told["trained"] else "Label map of random weights"))
         if told["trained"]:
             notes += told["notes"]
             findings = [complete(item, answer) for item, answer in zip(findings, predictions, strict=True)]
             facts = ModelFacts(told["model"])
+            segmented = found
         else:
             notes.append(
-                f"no trained weights come with this version yet: networks of random weights segmented {told['windows']} windows in "
+                f"no starter weights are installed: networks of random weights segmented {told['windows']} windows in "
                 f"{told['seconds']['windows']:.1f} s ({told['engine']}) and judged the lesions, which means nothing and is left out of the report"
             )
     steps.start("Writing the report")
     document = ReportDocument(ScanFacts.of(ct, phase), findings, _now(), facts, "lesions of this demo", notes)
     write_page(document, ct, folder / "report.html")
     write_json(document, folder / "report.json")
-    return links, notes
+    return links, notes, segmented
 
 
-def _run_networks(scan: PreparedScan, findings: list, folder: Path, steps: Steps) -> tuple[list, dict]:
-    """Attribute predictions, and what is told of the segmentation that now lies in ``folder``."""
+def _run_networks(
+    scan: PreparedScan, findings: list, folder: Path, worker: Worker, steps: Steps
+) -> tuple[list, dict, np.ndarray]:
+    """Attribute predictions, what is told of the segmentation that now lies in ``folder``, and its labels (z, y, x)."""
     import numpy as np
 
-    from ..worker import Worker
     from . import network_work
 
-    model = network_work.first_model()
-    region = np.zeros(scan.ct.array.shape, bool)
-    for key in {taxonomy.lesion(item.lesion).organ for item in findings}:
-        region |= scan.organs.mask(key)
-    with Worker() as worker:
-        labels, told = network_work.segment_scan(worker, scan.ct, model, {}, region, steps)
-        centres = [item.centre_ras for item in findings]
-        predictions = network_work.predict_lesions(worker, scan.ct, model, centres, "auto", steps)
+    model, region = network_work.first_model(), None
+    if model == network_work.RANDOM:  # only to show that it runs: the lesions' organs are enough
+        region = np.zeros(scan.ct.array.shape, bool)
+        for key in {taxonomy.lesion(item.lesion).organ for item in findings}:
+            region |= scan.organs.mask(key)
+    labels, told = network_work.segment_scan(worker, scan.ct, model, {}, region, steps)
+    centres = [item.centre_ras for item in findings]
+    predictions = network_work.predict_lesions(worker, scan.ct, model, centres, "auto", steps)
     told["file"] = "segmentation.nii.gz" if told["trained"] else "segmentation-random-weights.nii.gz"
     network_work.write_labels(labels, told["names"], folder / told["file"])
-    return predictions, told
+    return predictions, told, labels.array
 
 
 def _torch_missing() -> str:

@@ -20,7 +20,6 @@ _NOT_ATTR = {
 }
 MAX_SIZE_MM = 250.0
 MAX_COUNT = 100
-DENOISER = "ddpm.pth"  # of the starter weights
 
 
 def lesion_type(text: str) -> str:
@@ -145,7 +144,7 @@ def refinement(choice: str) -> tuple[Path | None, str | None]:
         return path, None
     from importlib.util import find_spec
 
-    from ..models import bundled_folder
+    from ..models import DENOISER, bundled_folder
 
     path = bundled_folder() / DENOISER
     if not path.is_file():

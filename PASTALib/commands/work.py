@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..synthesis.scan import PreparedScan
     from ..synthesis.spec import LesionRequest, SynthesisResult
     from ..volume import Volume
+    from ..worker import Worker
 
     Improve = Callable[[PreparedScan, SynthesisResult], SynthesisResult]
 
@@ -91,8 +92,11 @@ def make_lesions(
 
 
 @contextmanager
-def refining(denoiser: Path | None, steps: Steps) -> Iterator[Improve | None]:
-    """For ``make_lesions``: refines in a worker with the network in the file ``denoiser``, which is read at once; None without a file."""
+def refining(denoiser: Path | None, steps: Steps, worker: Worker | None = None) -> Iterator[Improve | None]:
+    """For ``make_lesions``: refines in ``worker``, or one of its own, with the network in the file ``denoiser``, which is read at once.
+
+    None without a file.
+    """
     if denoiser is None:
         yield None
         return
@@ -100,8 +104,8 @@ def refining(denoiser: Path | None, steps: Steps) -> Iterator[Improve | None]:
     from ..refinement.remote import WorkerRefiner
     from ..worker import Worker
 
-    with Worker() as worker:
-        refiner = WorkerRefiner(worker, denoiser)
+    with nullcontext(worker) if worker is not None else Worker() as running:
+        refiner = WorkerRefiner(running, denoiser)
         refiner.load(steps.start("Loading the denoising network"))
         yield lambda scan, result: refine_lesion(scan, result, refiner, progress=steps.start("Refining"))
 

@@ -16,6 +16,19 @@ from .rows import AttributeRow, attribute_rows
 from .views import LesionViews, Overview, View, scale_bar_mm
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One more picture of a lesion's axial slice: HU in place of the scan's ``after``, or masks (name -> bool ``(z, y, x)``) to outline.
+
+    ``compare``: holding it shows the picture to its left. Names of masks are classes of ``page_style``: "found-organ", "found-lesion".
+    """
+
+    caption: str
+    hu: np.ndarray | None = None
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    compare: bool = False
+
+
 @dataclass
 class GalleryEntry:
     """One lesion on the page, drawn at once so that the scan can go on changing, or a type that was left out and why."""
@@ -28,6 +41,8 @@ class GalleryEntry:
     remarks: list[str] = field(default_factory=list)
     rows: list[AttributeRow] = field(default_factory=list)
     skipped: str = ""
+    stages: list[tuple[Stage, View, dict[str, list[np.ndarray]]]] = field(default_factory=list)
+    stage_facts: list[str] = field(default_factory=list)
 
     @classmethod
     def draw(
@@ -42,10 +57,13 @@ class GalleryEntry:
         remarks: list[str] | None = None,
         min_field_mm: float = 80.0,
         field_factor: float = 2.2,
+        stages: list[Stage] | None = None,
+        stage_facts: list[str] | None = None,
     ) -> GalleryEntry:
         """Draw one lesion. Arrays as for ``save_preview``: ``(z, y, x)`` HU before and after, lesion mask, affine to RAS mm.
 
-        ``rows``: the attribute rows where more is known than the report tells (``rows_of``).
+        ``rows``: the attribute rows where more is known than the report tells (``rows_of``). ``stages``: a second row of pictures, with
+        ``stage_facts`` (lines of text) beside them.
         """
         views = LesionViews(before, after, label, affine, report.lesion, min_field_mm, field_factor)
         drawn = {
@@ -54,8 +72,24 @@ class GalleryEntry:
             "sagittal": views.view("sagittal", 320),
         }
         rows = attribute_rows(report) if rows is None else rows
+        further = []
+        for stage in stages or []:
+            image = after if stage.hu is None else stage.hu
+            seen = LesionViews(image, image, label, affine, report.lesion, min_field_mm, field_factor)
+            lines = {name: seen.outlines(mask, "axial") for name, mask in stage.masks.items()}
+            further.append((stage, seen.view("axial", 440), lines))
         overview = views.overview("axial", 360)
-        return cls(report.lesion, report, drawn, overview, views.window, list(remarks or []), rows)
+        return cls(
+            report.lesion,
+            report,
+            drawn,
+            overview,
+            views.window,
+            list(remarks or []),
+            rows,
+            stages=further,
+            stage_facts=list(stage_facts or []),
+        )
 
     @classmethod
     def skip(cls, lesion_key: str, reason: str) -> GalleryEntry:
@@ -134,9 +168,24 @@ def _card(entry: GalleryEntry, anchor: str, name: str) -> str:
         f"<article id={anchor}><div class=title><h2>{escape(name)}</h2>"
         f"<p>{escape(report.location_detail or report.organ.name)} · {escape(report.value('size') or '')}"
         f" · window {signed(width)}, level {signed(level)} HU</p></div>{remarks}"
-        f"<div class=pictures>{''.join(pictures)}</div>{_attributes(entry.rows)}"
+        f"<div class=pictures>{''.join(pictures)}</div>{_stages(entry)}{_attributes(entry.rows)}"
         f"<details><summary>Coronal and sagittal</summary><div class='pictures three'>{''.join(more)}</div></details></article>"
     )
+
+
+def _stages(entry: GalleryEntry) -> str:
+    if not entry.stages:
+        return ""
+    pictures = [
+        _figure(view, stage.caption, hold=stage.compare, lines=lines or None) for stage, view, lines in entry.stages
+    ]
+    facts = "".join(f"<p>{escape(line)}</p>" for line in entry.stage_facts)
+    names = dict.fromkeys(name for _, _, lines in entry.stages for name in lines)
+    legend = "".join(f"<p class='key {name}'>{_LEGEND[name]}</p>" for name in names)
+    return f"<div class='pictures stages'>{''.join(pictures)}<div class=told>{facts}{legend}</div></div>"
+
+
+_LEGEND = {"found-organ": "Organ as segmented", "found-lesion": "Lesion as segmented", "outline": "True outline"}
 
 
 def _attributes(rows: list[AttributeRow]) -> str:
@@ -166,15 +215,22 @@ def _left_out(entries: list[GalleryEntry]) -> str:
     return f"<section class=left-out><h2>Left out</h2><ul>{items}</ul></section>"
 
 
-def _figure(view: View, caption: str, *, scale: bool = False, hold: bool = False) -> str:
-    outlined = caption.lower().endswith("outline")
+def _figure(
+    view: View,
+    caption: str,
+    *,
+    scale: bool = False,
+    hold: bool = False,
+    lines: dict[str, list[np.ndarray]] | None = None,
+) -> str:
     before = caption.lower().endswith("before")
     marks = orientation_letters(view.letters)
-    if outlined:
-        lines = "".join(
-            f"<polygon points='{' '.join(f'{100 * x:.2f},{100 * y:.2f}' for x, y in line)}'/>" for line in view.outlines
+    lines = lines or ({"outline": view.outlines} if caption.lower().endswith("outline") else {})
+    for name, group in lines.items():
+        polygons = "".join(
+            f"<polygon points='{' '.join(f'{100 * x:.2f},{100 * y:.2f}' for x, y in line)}'/>" for line in group
         )
-        marks = f"<g class=outline>{lines}</g>{marks}"
+        marks = f"<g class='{name}'>{polygons}</g>{marks}"
     if scale:
         length_mm = scale_bar_mm(view.field_mm)
         label = f"{length_mm / 10:g} cm" if length_mm >= 10 else f"{length_mm:g} mm"

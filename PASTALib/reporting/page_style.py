@@ -31,6 +31,12 @@ figcaption{font-size:.85rem;color:var(--quiet);padding:.3rem .1rem 0}
 .hold .frame:focus-visible{outline:2px solid var(--amber);outline-offset:2px}
 svg text{font-size:4px;fill:#e6e8eb;paint-order:stroke;stroke:#000;stroke-width:.7px;stroke-opacity:.7}
 svg .letter{fill:#b4bcc5}
+.pictures.stages{margin-top:.8rem}
+.told{font-size:.9rem;color:var(--quiet);align-self:center;padding:.2rem .4rem}.told p{margin:0 0 .45rem}
+.key::before{content:"";display:inline-block;width:1.4em;height:0;border-top:2px solid;margin:0 .5em .25em 0;vertical-align:middle}
+.key.found-organ::before{border-color:#62c7ff}.key.found-lesion::before{border-color:#ff6fae}.key.outline::before{border-color:var(--amber)}
+.found-organ polygon,.found-lesion polygon{fill:none;stroke-width:1.4px;vector-effect:non-scaling-stroke;stroke-linejoin:round}
+.found-organ polygon{stroke:#62c7ff}.found-lesion polygon{stroke:#ff6fae}
 .outline polygon{fill:none;stroke:var(--amber);stroke-width:1.4px;vector-effect:non-scaling-stroke;stroke-linejoin:round}
 .box{fill:none;stroke:var(--blue);stroke-width:1.5px;vector-effect:non-scaling-stroke}
 .bar{filter:drop-shadow(0 0 .5px #000);stroke:#e6e8eb;stroke-width:2.5px;vector-effect:non-scaling-stroke;fill:none}
@@ -53,14 +59,14 @@ footer{color:var(--quiet);font-size:.85rem}footer p{margin:.2rem 0}
 @media print{body{background:#fff;color:#000}article{break-inside:avoid}}
 """
 
-# Holding a picture shows the slice without the lesion, in the same place.
+# Holding a picture shows the one before it, in the same place: the slice without the lesion, or the lesion before refinement.
 SCRIPT = """
 document.querySelectorAll('.hold').forEach(function(figure){
 var frame=figure.querySelector('.frame'),image=frame.querySelector('img'),after=image.src;
 var before=figure.previousElementSibling.querySelector('img').src;
 var show=function(source){return function(event){if(event.type==='contextmenu')event.preventDefault();else image.src=source}};
 var key=function(source){return function(event){if(event.key===' '){event.preventDefault();image.src=source}}};
-frame.tabIndex=0;frame.setAttribute('role','button');frame.setAttribute('aria-label','Hold to see the slice without the lesion');
+frame.tabIndex=0;frame.setAttribute('role','button');frame.setAttribute('aria-label','Hold to compare with the picture before');
 image.draggable=false;
 frame.addEventListener('pointerdown',show(before));
 ['pointerup','pointerleave','pointercancel'].forEach(function(name){frame.addEventListener(name,show(after))});

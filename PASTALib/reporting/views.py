@@ -199,16 +199,27 @@ class LesionViews:
         )
         return window_grey(values, window)
 
+    def outlines(self, mask: np.ndarray, plane: str) -> list[np.ndarray]:
+        """Polylines, as those of ``View``, of another ``mask`` ``(z, y, x)`` on the scan's grid in the slice of ``plane``."""
+        through, rows, columns = _PLANES[plane]
+        turn = tuple(slice(None, None, -1) if flip else slice(None) for flip in self._flips)
+        position = int(self._label_low[through]) + self._slices[through]
+        picture = np.take(np.asarray(mask).transpose(self._order)[turn], position, axis=through)
+        return self._polylines(picture, rows, columns, np.zeros(3, int))
+
     def _outlines(self, index: int, through: int, rows: int, columns: int) -> list[np.ndarray]:
+        return self._polylines(np.take(self._label, index, axis=through), rows, columns, self._label_low)
+
+    def _polylines(self, picture: np.ndarray, rows: int, columns: int, low: np.ndarray) -> list[np.ndarray]:
+        """Borders in a slice whose first voxel has the indices ``low`` (in the axes of the view)."""
         from contourpy import contour_generator
 
-        mask = np.pad(np.take(self._label, index, axis=through).astype(np.float32), 1)
-        lines = contour_generator(z=mask).lines(0.5)
+        lines = contour_generator(z=np.pad(picture.astype(np.float32), 1)).lines(0.5)
         outlines = []
         for line in lines:
             fractions = []
             for axis, position in ((columns, line[:, 0]), (rows, line[:, 1])):
-                voxel = position - 1 + self._label_low[axis]
+                voxel = position - 1 + low[axis]
                 fractions.append(0.5 + (voxel - self._middle[axis]) * self.spacing_mm[axis] / self.field_mm)
             outlines.append(np.column_stack(fractions))
         return outlines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PASTALib import taxonomy
-from PASTALib.models import bundled_folder
+from PASTALib.models import DENOISER, bundled_folder
 from PASTALib.phantom import make_phantom
 from PASTALib.refinement.refine import Refiner
 from PASTALib.synthesis.scan import prepare_scan
@@ -19,7 +19,7 @@ SEEDS = 3
 
 def run(options: Options) -> Section:
     """Lesions in both phases of the phantom and in the real scans, before and after; without weights nothing is measured."""
-    weights = bundled_folder() / "ddpm.pth"
+    weights = bundled_folder() / DENOISER
     section = Section("refinement")
     if not weights.is_file():
         section.text.append(f"not measured: no starter weights at Resources/Models/{weights.name}")

@@ -141,7 +141,17 @@ def train(
         if ranks.several
         else network
     )
-    loss_of = make_loss(network.shape.levels, settings["batch_dice"], ranks.several, samples.ignores)
+    weights = [
+        settings["lesion_weight"] if PASTA_LABELS.get(n) in taxonomy.LESION_KEYS else 1.0
+        for n in range(network.shape.classes)
+    ]
+    loss_of = make_loss(
+        network.shape.levels,
+        settings["batch_dice"],
+        ranks.several,
+        samples.ignores,
+        None if settings["lesion_weight"] == 1 else weights,
+    ).to(device)
     patch = tuple(settings["patch"])
     if first < steps:
         progress(first, steps, "making the held-out patches")

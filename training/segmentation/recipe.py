@@ -33,12 +33,17 @@ class DiceCrossEntropy(nn.Module):
     """nnU-Net's Dice + cross-entropy in equal parts (background left out of Dice, smooth 1e-5), value for value, in half the time.
 
     Called with logits ``(N, classes, …)`` and labels ``(N, 1, …)``; with ``ignoring`` the label 255 counts neither way. ``batch_dice``: Dice
-    of the whole batch (over all processes with ``ddp``) rather than of every sample.
+    of the whole batch (over all processes with ``ddp``) rather than of every sample. ``class_weights``: of each label in the cross-entropy,
+    which becomes a weighted mean.
     """
 
-    def __init__(self, batch_dice: bool, ddp: bool = False, ignoring: bool = True):
+    def __init__(
+        self, batch_dice: bool, ddp: bool = False, ignoring: bool = True, class_weights: Sequence[float] | None = None
+    ):
         super().__init__()
         self.batch_dice, self.ddp, self.ignoring = batch_dice, ddp, ignoring
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         samples, classes = logits.shape[:2]
@@ -47,7 +52,8 @@ class DiceCrossEntropy(nn.Module):
         keep = (labels != IGNORED if self.ignoring else torch.ones_like(labels, dtype=torch.bool)).to(log_p.dtype)
         labels = labels * keep.long()
         picked = log_p.gather(1, labels[:, None])[:, 0]
-        entropy = -(picked * keep).sum() / keep.sum().clamp_min(1)
+        counted = keep if self.class_weights is None else keep * self.class_weights[labels]
+        entropy = -(picked * counted).sum() / counted.sum().clamp_min(1)
         # sums over voxels (N, classes): probability, labelled voxels, probability of the right class
         predicted = torch.bmm(log_p.exp(), keep[:, :, None])[:, :, 0]
         none = torch.zeros_like(predicted)
@@ -74,10 +80,18 @@ class DeepSupervision(nn.Module):
         return sum(w * self.loss(a, b) for w, a, b in zip(self.weights, outputs, wanted) if w)
 
 
-def make_loss(levels: int, batch_dice: bool, ddp: bool = False, ignoring: bool = True) -> nn.Module:
+def make_loss(
+    levels: int,
+    batch_dice: bool,
+    ddp: bool = False,
+    ignoring: bool = True,
+    class_weights: Sequence[float] | None = None,
+) -> nn.Module:
     """The loss of a network of ``levels``, called with lists of logits ``(N, classes, z, y, x)`` and of targets ``(N, 1, z, y, x)``."""
     # a weight of 0 would leave the lowest output without gradient, which stops distributed training
-    return DeepSupervision(DiceCrossEntropy(batch_dice, ddp, ignoring), scale_weights(levels, 1e-6 if ddp else 0.0))
+    return DeepSupervision(
+        DiceCrossEntropy(batch_dice, ddp, ignoring, class_weights), scale_weights(levels, 1e-6 if ddp else 0.0)
+    )
 
 
 def targets(labels: torch.Tensor, levels: int) -> list[torch.Tensor]:

@@ -96,6 +96,8 @@ def pretrain(
         told = samples.describe()
     if not ranks.first or settings["regions"]:
         return None
+    if weights is not None:
+        told += f", starting from {weights.name}"
     steps = settings["epochs"] * settings["iterations"]
     return export_model(run.folder / MODEL, network, make_card(settings, intensity, name, told, steps))
 
@@ -128,6 +130,8 @@ def check(settings: Mapping[str, Any], data: Path | None, scans: Path | None, we
         if settings[key] < 1:
             raise InputError(f"{key} is {settings[key]}; wanted 1 or more")
     require_spacing(settings["spacing_mm"])
+    if not settings["lesion_weight"] > 0:
+        raise InputError(f"lesion_weight is {settings['lesion_weight']:g}; wanted above 0")
     if not set(settings["mirror_axes"]) <= {0, 1, 2}:
         raise InputError(f"mirror_axes is {settings['mirror_axes']}; wanted some of the array axes [0, 1, 2]")
     precision_of(settings["precision"], torch.device("cpu"))
