@@ -122,6 +122,19 @@ def test_loss_is_nnunet_s_value_for_value(batch_dice, ignoring):
     torch.testing.assert_close(ours, torch.autograd.grad(wanted, logits)[0], atol=1e-7, rtol=1e-3)
 
 
+def test_class_weights_are_those_of_a_weighted_mean():
+    logits, labels = torch.randn(2, 4, 6, 6, 6), torch.randint(0, 4, (2, 1, 6, 6, 6))
+    labels[0, :, :2] = IGNORED
+    weights = torch.tensor([1.0, 1.0, 2.0, 10.0])
+    found = DiceCrossEntropy(False, class_weights=weights.tolist())(logits, labels) - DiceCrossEntropy(False)(
+        logits, labels
+    )
+    entropy = [
+        torch.nn.functional.cross_entropy(logits, labels[:, 0], w, ignore_index=IGNORED) for w in (weights, None)
+    ]
+    torch.testing.assert_close(found, entropy[0] - entropy[1], atol=1e-5, rtol=1e-5)
+
+
 def test_targets_are_every_other_voxel():
     labels = torch.arange(8**3).reshape(1, 8, 8, 8)
     parts = targets(labels, 4)

@@ -238,7 +238,10 @@ def test_demo_needs_no_data(tmp_path):
     result = pasta("demo", "--out", tmp_path / "out", "--spacing", 4, "--lesion", "liver_tumor")
     assert result.exit_code == 0, result.stderr
     assert "index.html" in result.stdout and "Next" in result.stdout
-    assert "Digital phantom" in (tmp_path / "out" / "index.html").read_text("utf-8")
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "Digital phantom" in page
+    stages = ("Parametric model", "Refined", "Segmentation<", "Organ as segmented", "denoising network", "True outline")
+    assert all(text in page for text in stages), "the starter weights are not used"
     assert read_case(tmp_path / "out" / "Liver" / "Tumor" / "phantom_seed0").reports[0].lesion == "liver_tumor"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.server
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -145,7 +146,11 @@ def test_a_failed_replacement_brings_the_old_one_back(weights, store, monkeypatc
 def test_bundled_weights_are_found_and_kept(tmp_path, weights):
     (tmp_path / "bundled").mkdir()
     write_model(tmp_path / "bundled" / "starter.pth", 26, 13, PASTA_LABELS)
+    shutil.copy(
+        tmp_path / "bundled" / "starter.pth", tmp_path / "bundled" / models.DENOISER
+    )  # for refinement, not a model
     (found,) = models.list_models()
+    assert models.find_model("ddpm") is None
     assert found.bundled and found.name == "starter" and found.card is None
     model = load_model("starter")
     assert model.card.name == "starter" and model.segments and model.predicts_attributes

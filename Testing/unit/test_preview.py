@@ -87,6 +87,7 @@ def test_a_ball_stays_round_and_the_outline_lies_on_its_edge(affine):
     for plane in views.PLANES:
         view = shown.view(plane, 240)
         points = np.concatenate(view.outlines)
+        assert all(map(np.array_equal, shown.outlines(label, plane), view.outlines))  # of any mask on the scan's grid
         radii_mm = np.linalg.norm(points - 0.5, axis=1) * view.field_mm
         coarse = shown.spacing_mm.max()
         assert radii_mm.min() > 9 - coarse and radii_mm.max() < 9 + coarse

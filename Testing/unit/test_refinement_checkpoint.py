@@ -21,6 +21,7 @@ from PASTALib.refinement.diffusion import HuMap, Schedule  # noqa: E402
 from PASTALib.refinement.network import DenoiserShape  # noqa: E402
 
 SHAPE = DenoiserShape((8, 16, 24), 2, 4)
+LEVEL = torch.tensor([0.03])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_schedule_map_shape_and_weights_come_from_the_file(model, tmp_path):
     assert (read.network.shape, read.schedule, read.hu_map.intensity) == (SHAPE, model.schedule, model.hu_map.intensity)
     assert read.name == "mine" and read.trained and read.about["notes"] == ["a note"] and len(read.digest) == 16
     inputs, steps = torch.randn(1, 3, 8, 8, 8), torch.tensor([9])
-    torch.testing.assert_close(read.network(inputs, steps), model.network(inputs, steps))
+    torch.testing.assert_close(read.network(inputs, steps, LEVEL), model.network(inputs, steps, LEVEL))
     assert not read.network.training
 
 
@@ -45,7 +46,7 @@ def test_half_precision_halves_the_file_and_hardly_changes_the_network(model, tm
     assert half.stat().st_size < 0.7 * whole.stat().st_size
     inputs, steps = torch.randn(1, 3, 8, 8, 8), torch.tensor([9])
     torch.testing.assert_close(
-        read_denoiser(half).network(inputs, steps), model.network(inputs, steps), atol=2e-2, rtol=1e-2
+        read_denoiser(half).network(inputs, steps, LEVEL), model.network(inputs, steps, LEVEL), atol=2e-2, rtol=1e-2
     )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -115,7 +116,7 @@ def test_where_it_cannot_be_written(model, tmp_path):
 def test_random_weights_say_so_and_do_something():
     model = random_denoiser(SHAPE, seed=3)
     assert not model.trained and model.name == "random"
-    out = model.network(torch.randn(1, 3, 8, 8, 8), torch.tensor([5]))
+    out = model.network(torch.randn(1, 3, 8, 8, 8), torch.tensor([5]), LEVEL)
     assert 0.05 < float(out.std()) < 50
     again = random_denoiser(SHAPE, seed=3).network.state_dict()
     assert all(np.array_equal(value, again[name]) for name, value in model.network.state_dict().items())
