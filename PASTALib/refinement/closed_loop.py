@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -41,34 +41,73 @@ def refine_lesion(
     ``parameters["refinement"]`` of what is returned says what was done: applied, why not, strength, plan, model, and both measurements'
     figures. Voxels that the lesion was not allowed to change (``changed``) keep their bytes. ``Cancelled`` passes through.
     """
-    plan, limited = plan_for(result.request.lesion, plan or RefinePlan())
-    if denoise is None or plan is None:
-        return _with_record(result, {"applied": False, "why": NO_WEIGHTS if denoise is None else limited})
-    seed = result.request.seed if seed is None else seed
-    record = {"model": denoise.name, "mode": plan.mode, "start": plan.start, "steps": plan.steps, "seed": seed}
-    if limited:
-        record["limited"] = limited
-    refined = _denoised(scan, result, denoise, plan, seed, progress, on_step)
-    change = np.where(result.changed, refined - result.after, np.float32(0))
-    if not change.any():
-        return _with_record(
-            result, record | {"applied": False, "why": "the scan shows no noise that a lesion could be matched to"}
-        )
-    remeasure = _measuring(scan, result)
-    before = remeasure(result.after)
-    faults: list[str] = []
-    for strength in STRENGTHS:
-        after = np.rint(result.after + np.float32(strength) * change)
-        after[~result.changed] = result.after[~result.changed]
-        measured = remeasure(after)
-        fault = contradiction(before, measured, _mean_shift(result, after))
-        if not fault:
-            record |= {"applied": True, "strength": strength, "faults": faults}
-            record |= {"figures_before": before.figures, "mean_change_hu": _mean_shift(result, after)}
-            measurement = replace(result.measurement, figures=measured.figures)
-            return replace(_with_record(result, record), after=after, measurement=measurement)
-        faults.append(f"{round(100 * strength)} %: {fault}")
-    return _with_record(result, record | {"applied": False, "why": faults[-1].split(": ", 1)[1], "faults": faults})
+    task = Refinement(scan, result, plan, seed)
+    if denoise is None or task.arguments is None:
+        return task.left(NO_WEIGHTS if denoise is None else task.limited)
+    shown: OnStep | None = None
+    if on_step is not None:
+        shown = lambda step, of, image: on_step(step, of, image[task.inner])  # noqa: E731
+    refined = denoise(**task.arguments, progress=progress, on_step=shown)
+    for judged in task.judge(refined, denoise.name):
+        if judged is not None:
+            return judged
+    raise AssertionError("a judgement ends with a result")
+
+
+class Refinement:
+    """``refine_lesion`` in two halves, for those who cannot wait while the network is at work.
+
+    ``arguments``: what a ``plan.Denoise`` takes, None when the type is not to be refined (``limited`` says why); ``inner``: where the lesion's
+    region lies in the arrays. What the network returned goes into ``judge``.
+    """
+
+    def __init__(
+        self, scan: PreparedScan, result: SynthesisResult, plan: RefinePlan | None = None, seed: int | None = None
+    ):
+        self._scan, self._result = scan, result
+        self._seed = result.request.seed if seed is None else seed
+        self._plan, self.limited = plan_for(result.request.lesion, plan or RefinePlan())
+        self.arguments: dict | None = None
+        if self._plan is not None:
+            self.inner, self.arguments = _arguments(scan, result, self._plan, self._seed)
+
+    def left(self, why: str) -> SynthesisResult:
+        """The lesion as it is, with the reason."""
+        return _with_record(self._result, {"applied": False, "why": why})
+
+    def judge(self, refined: np.ndarray, model: str) -> Iterator[SynthesisResult | None]:
+        """Measure the lesion before and after, and keep what contradicts nothing; None after each measurement, the result at the end.
+
+        ``refined``: HU as the network ``model`` returned them.
+        """
+        result, plan = self._result, self._plan
+        record = {"model": model, "mode": plan.mode, "start": plan.start, "steps": plan.steps, "seed": self._seed}
+        if self.limited:
+            record["limited"] = self.limited
+        change = np.where(result.changed, refined[self.inner] - result.after, np.float32(0))
+        if not change.any():
+            why = "the scan shows no noise that a lesion could be matched to"
+            yield _with_record(result, record | {"applied": False, "why": why})
+            return
+        remeasure = _measuring(self._scan, result)
+        before = remeasure(result.after)
+        yield None
+        faults: list[str] = []
+        for strength in STRENGTHS:
+            after = np.rint(result.after + np.float32(strength) * change)
+            after[~result.changed] = result.after[~result.changed]
+            measured = remeasure(after)
+            fault = contradiction(before, measured, _mean_shift(result, after))
+            if not fault:
+                record |= {"applied": True, "strength": strength, "faults": faults}
+                record |= {"figures_before": before.figures, "mean_change_hu": _mean_shift(result, after)}
+                measurement = replace(result.measurement, figures=measured.figures)
+                yield replace(_with_record(result, record), after=after, measurement=measurement)
+                return
+            faults.append(f"{round(100 * strength)} %: {fault}")
+            yield None
+        why = faults[-1].split(": ", 1)[1]
+        yield _with_record(result, record | {"applied": False, "why": why, "faults": faults})
 
 
 def contradiction(before: Measurement, after: Measurement, mean_shift_hu: float) -> str:
@@ -105,8 +144,8 @@ def _mean_shift(result: SynthesisResult, after: np.ndarray) -> float:
     return float(after[result.label].mean(dtype=np.float64) - result.after[result.label].mean(dtype=np.float64))
 
 
-def _denoised(scan, result, denoise, plan, seed, progress, on_step) -> np.ndarray:
-    """HU of the region after the reverse steps; the network sees the scan some way beyond the region."""
+def _arguments(scan: PreparedScan, result: SynthesisResult, plan: RefinePlan, seed: int):
+    """Where the region lies in the arrays, and what the network gets: it sees the scan some way beyond the region."""
     wide, inner = [], []
     for part, size in zip(result.region, scan.ct.array.shape):
         low, high = max(0, part.start - _CONTEXT_VOXELS), min(size, part.stop + _CONTEXT_VOXELS)
@@ -122,23 +161,8 @@ def _denoised(scan, result, denoise, plan, seed, progress, on_step) -> np.ndarra
     z, x, y = scan.patient_axes
     centre = scan.ct.to_index(np.array(result.center_ras))
     noise_hu = scan.noise.sd_hu * scan.local_noise(centre) if scan.noise.patches else None
-    shown: Callable | None = None
-    if on_step is not None:
-        shown = lambda step, of, image: on_step(step, of, image[inner])  # noqa: E731
-    refined = denoise(
-        hu,
-        label,
-        organ,
-        changed,
-        plan,
-        noise_hu=noise_hu,
-        noise_power=scan.noise.power,
-        order=(z, y, x),
-        seed=seed,
-        progress=progress,
-        on_step=shown,
-    )
-    return refined[inner]
+    arguments = {"hu": hu, "label": label, "organ": organ, "changed": changed, "plan": plan, "noise_hu": noise_hu}
+    return inner, arguments | {"noise_power": scan.noise.power, "order": (z, y, x), "seed": seed}
 
 
 def _measuring(scan: PreparedScan, result: SynthesisResult) -> Callable[[np.ndarray], Measurement]:

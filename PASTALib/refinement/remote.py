@@ -53,16 +53,11 @@ class WorkerRefiner:
         progress: Progress = silent,
         on_step: OnStep | None = None,
     ) -> np.ndarray:
-        arrays = {"hu": np.asarray(hu, np.float32)}
-        arrays |= {"label": label.view(np.uint8), "organ": organ.view(np.uint8), "changed": changed.view(np.uint8)}
-        arrays |= {} if noise_power is None else {"noise_power": np.asarray(noise_power, np.float32)}
-        params = {
-            "model": self._weights,
-            "plan": asdict(plan or RefinePlan()),
-            "noise_hu": noise_hu,
-            "order": list(order),
-        }
-        params |= {"seed": int(seed), **self._settings}
+        params, arrays = request(
+            self._weights, hu, label, organ, changed, plan,
+            noise_hu=noise_hu, noise_power=noise_power, order=order, seed=seed,
+        )  # fmt: skip
+        params |= self._settings
         shown = 0
 
         def follow(step: int, of: int, text: str) -> None:
@@ -77,3 +72,24 @@ class WorkerRefiner:
             params["live"] = str(self._worker.folder)
         self.told, made = self._worker.run("refine", params, arrays, follow)
         return np.array(made["hu"])
+
+
+def request(
+    weights: str,
+    hu: np.ndarray,
+    label: np.ndarray,
+    organ: np.ndarray,
+    changed: np.ndarray,
+    plan: RefinePlan | None = None,
+    *,
+    noise_hu: float | None,
+    noise_power: np.ndarray | None,
+    order: tuple[int, int, int],
+    seed: int,
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Parameters and arrays of the worker's job "refine", for the arguments of a ``plan.Denoise``."""
+    arrays = {"hu": np.asarray(hu, np.float32)}
+    arrays |= {"label": label.view(np.uint8), "organ": organ.view(np.uint8), "changed": changed.view(np.uint8)}
+    arrays |= {} if noise_power is None else {"noise_power": np.asarray(noise_power, np.float32)}
+    params = {"model": str(weights), "plan": asdict(plan or RefinePlan()), "noise_hu": noise_hu, "order": list(order)}
+    return params | {"seed": int(seed)}, arrays

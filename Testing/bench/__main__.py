@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-SECTIONS = ("fidelity", "realism", "shapes", "speed", "determinism", "networks", "generation", "refinement")
+SECTIONS = ("fidelity", "realism", "shapes", "speed", "determinism", "networks", "generation", "refinement", "starter")
 
 
 def main(arguments: list[str] | None = None) -> int:
