@@ -6,17 +6,32 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from .. import taxonomy
 from ..progress import Progress, silent
-from ..synthesis.draw import allowed_options
+from ..synthesis.draw import HOMOGENEOUS, allowed_options
+from ..synthesis.measure_noise import NOISE_SIGMA_MM, robust_sd, smooth_within
 from ..synthesis.measurement import measure
 from ..synthesis.scan import PreparedScan
 from ..synthesis.spec import Measurement, SynthesisResult
 from .plan import Denoise, OnStep, RefinePlan, plan_for
 
 NO_WEIGHTS = "no denoising network is there, so the lesion stays as the parametric model made it"
-STRENGTHS = (1.0, 0.6, 0.3)  # share of the change that is kept, tried in turn
+STRENGTHS = (
+    0.6,
+    0.3,
+)  # shares of the change to keep when all of it (or as much as fits the noise) contradicts the report
+_FITTING = (
+    1.0,
+    0.9,
+    0.8,
+    0.7,
+    0.6,
+    0.5,
+    0.4,
+)  # shares among which the one is chosen whose noise is most like the scan's
+_LEAST_CORE = 100  # voxels to judge noise by
 MOST_MEAN_HU = 5.0  # by which the lesion's mean may move
 MOST_WIDTH = 0.15  # by which the width of its edge may change, as a share
 _CONTEXT_VOXELS = 10
@@ -37,6 +52,7 @@ def refine_lesion(
     ``denoise``: a ``refine.Refiner`` or ``remote.WorkerRefiner``; without one the lesion stays as it is. ``seed`` is the request's by default.
     ``on_step(step, of, hu)`` gets ``result.region`` after each reverse step. The lesion is measured before and after: where a label, the
     lesion's mean (by more than 5 HU) or the width of its edge (by more than 15 %) would change, 60 % of the change is tried, then 30 %, then none.
+    Before that the share of the change is chosen whose noise fits the scan's best.
 
     ``parameters["refinement"]`` of what is returned says what was done: applied, why not, strength, plan, model, and both measurements'
     figures. Voxels that the lesion was not allowed to change (``changed``) keep their bytes. ``Cancelled`` passes through.
@@ -93,7 +109,8 @@ class Refinement:
         before = remeasure(result.after)
         yield None
         faults: list[str] = []
-        for strength in STRENGTHS:
+        first = _fitting_share(self._scan, result, change)
+        for strength in (first, *(share for share in STRENGTHS if share < first)):
             after = np.rint(result.after + np.float32(strength) * change)
             after[~result.changed] = result.after[~result.changed]
             measured = remeasure(after)
@@ -108,6 +125,41 @@ class Refinement:
             yield None
         why = faults[-1].split(": ", 1)[1]
         yield _with_record(result, record | {"applied": False, "why": why, "faults": faults})
+
+
+def _fitting_share(scan: PreparedScan, result: SynthesisResult, change: np.ndarray) -> float:
+    """The share of ``change`` with which the noise in a homogeneous lesion's core is most like the scan's; 1 where it cannot be told.
+
+    What the network leaves unexplained adds to the noise, and a mixture of two noises is weaker than either.
+    """
+    depth = ndimage.distance_transform_edt(result.label, sampling=scan.spacing)
+    core = result.label & (depth >= 2 * result.parameters["edge_sigma_mm"])
+    if np.count_nonzero(core) < _LEAST_CORE or result.report.value("heterogeneity") != HOMOGENEOUS:
+        return 1.0
+    box = ndimage.find_objects(core.astype(np.uint8))[0]
+    core = core[box]
+    keep = core & (smooth_within(change[box], core, scan.spacing, NOISE_SIGMA_MM)[1] > 0.6)
+    keep = keep if np.count_nonzero(keep) >= _LEAST_CORE else core
+
+    pairs = core[..., 1:] & core[..., :-1]
+
+    def fine(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is finer than the tissue, and how it changes from voxel to voxel: strength and harshness of the noise."""
+        image = np.asarray(image, np.float32)
+        image = image - smooth_within(image, core, scan.spacing, NOISE_SIGMA_MM)[0]
+        return image[keep], np.diff(image, axis=2)[pairs]
+
+    rng = np.random.default_rng(result.request.seed)
+    level = scan.noise.sd_hu * scan.local_noise(scan.ct.to_index(np.array(result.center_ras)))
+    samples = [fine(level * scan.noise.sample(rng, core.shape)) for _ in range(4)]
+    wanted = [np.mean([robust_sd(sample[part]) for sample in samples]) for part in (0, 1)]
+    was, more = fine(result.after[box]), fine(change[box])
+    misfits = [
+        sum(abs(np.log(max(robust_sd(a + share * b), 1e-3) / max(w, 1e-3))) for a, b, w in zip(was, more, wanted))
+        for share in _FITTING
+    ]
+    best = int(np.argmin(misfits))
+    return _FITTING[best if misfits[best] < misfits[0] - 0.04 else 0]
 
 
 def contradiction(before: Measurement, after: Measurement, mean_shift_hu: float) -> str:
@@ -129,7 +181,7 @@ def refinement_note(result: SynthesisResult) -> str:
     record = result.parameters.get("refinement") or {}
     if record and not record["applied"]:
         return f"not refined: {record['why']}"
-    if record.get("strength", 1.0) < 1.0:
+    if record.get("strength", 1.0) < 1.0 and record["faults"]:
         return (
             f"{round(100 * record['strength'])} % of the refinement is kept ({record['faults'][-1].split(': ', 1)[1]})"
         )

