@@ -30,7 +30,7 @@ def tool(name: str) -> str | None:
 def needed(name: str) -> str:
     found = tool(name)
     if found is None:
-        pytest.skip(f"{name} is not installed; pip install cmake brings it")
+        pytest.skip(f"{name} is not installed; pip install cmake ninja brings it")
     return found
 
 
