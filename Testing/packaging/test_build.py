@@ -12,43 +12,13 @@ from pathlib import Path
 import pytest
 
 from Testing.packaging import update_lists
+from Testing.packaging.cmake import SCRIPTED, configure, install, needed, run
 from Testing.packaging.file_lists import ROOT, file_lists, modules
 
-STUB = ROOT / "Testing" / "cmakestub"
-SCRIPTED = Path("lib", "Slicer-5.12", "qt-scripted-modules")
 # Windows allows 260 characters; this much goes to the user's folder, Slicer's and that of its extensions.
 LONGEST = 260 - len(
     r"C:\Users\a.long.user.name\AppData\Local\slicer.org\3D Slicer 5.12.3\slicer.org\Extensions-34000\PASTA" + "\\"
 )
-
-
-def tool(name: str) -> str | None:
-    """A program of CMake's, on the path or in the environment of this Python."""
-    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-
-
-def needed(name: str) -> str:
-    found = tool(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed; pip install cmake ninja brings it")
-    return found
-
-
-def run(*line, cwd=None) -> str:
-    done = subprocess.run([str(word) for word in line], cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{line[0]} {line[1]}: {done.stderr[-3000:]}"
-    return done.stdout
-
-
-def configure(source: Path, build: Path) -> Path:
-    """Nothing is compiled, so this Python stands in for the compilers that ``project`` asks for."""
-    options = [f"-DSlicer_DIR={STUB}"]
-    for language in ("C", "CXX"):
-        options += [f"-DCMAKE_{language}_COMPILER={sys.executable}", f"-DCMAKE_{language}_COMPILER_FORCED=ON"]
-    if sys.platform != "win32" and tool("make") is None:
-        options += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={needed('ninja')}"]
-    run(needed("cmake"), "-S", source, "-B", build, *options)
-    return build
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +29,7 @@ def build(tmp_path_factory):
 @pytest.fixture(scope="module")
 def package(build, tmp_path_factory):
     """What a user's Extensions Manager unpacks."""
-    folder = tmp_path_factory.mktemp("package")
-    run(needed("cmake"), "--install", build, "--prefix", folder)
-    return folder
+    return install(build, tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +175,7 @@ def test_a_new_module_needs_only_its_files(clone, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     build = configure(clone, tmp_path / "build")
     assert ctests_of(build) == ctests_expected(["PASTANew", "PASTASynth"])
-    run(needed("cmake"), "--install", build, "--prefix", tmp_path / "package")
-    tree = tmp_path / "package" / SCRIPTED
+    tree = install(build, tmp_path / "package") / SCRIPTED
     assert (tree / "PASTANew.py").is_file() and (tree / "Resources" / "UI" / "PASTANew.ui").is_file()
     assert (tree / "Resources" / "new.json").is_file()
 
