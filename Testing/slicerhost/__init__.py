@@ -8,5 +8,7 @@ and the pure-Python base classes of scripted modules. The host is strict: what S
 """
 
 from .boot import boot, in_real_slicer, reset_scene
+from .gui import boot_gui
+from .record import RECORD
 
-__all__ = ["boot", "in_real_slicer", "reset_scene"]
+__all__ = ["RECORD", "boot", "boot_gui", "in_real_slicer", "reset_scene"]

@@ -119,6 +119,15 @@ class Application:
             raise RuntimeError("restoreOverrideCursor() without setOverrideCursor()")
         self._cursors -= 1
 
+    def topLevelWidgets(self) -> list:
+        """No main window among them, as in a Slicer that was started without one."""
+        return sys.modules["qt"].QApplication.topLevelWidgets() if "qt" in sys.modules else []
+
+    def clipboard(self):
+        import qt
+
+        return qt.QApplication.clipboard()
+
     def startupEnvironment(self):
         import qt
 

@@ -35,3 +35,21 @@ def choose_render_window() -> None:
         return
     egl = all(loads(library) for library in EGL_LIBRARIES)
     os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow" if egl else "vtkOSOpenGLRenderWindow"
+
+
+def missing_libraries() -> dict[str, str]:
+    """Libraries that are not there, with the Debian package of each; empty where all is well or not Linux."""
+    if sys.platform != "linux":
+        return {}
+    missing = {library: package for library, package in QT_LIBRARIES.items() if not loads(library)}
+    egl, osmesa = ({k: v for k, v in group.items() if not loads(k)} for group in (EGL_LIBRARIES, OSMESA_LIBRARIES))
+    return missing | (egl if osmesa else {})
+
+
+def missing_line() -> str:
+    """One line that names what is missing and how to install it, or an empty string."""
+    missing = missing_libraries()
+    if not missing:
+        return ""
+    packages = " ".join(sorted(set(missing.values())))
+    return f"missing system libraries {', '.join(sorted(missing))}: apt-get install {packages}"
