@@ -25,13 +25,13 @@ class Application:
         "_paused",
         "_slots",
         "_testing",
+        "_version",
         "temporaryPath",
     )
 
     is_stand_in = True
     applicationName = mainApplicationName = "Slicer"
-    applicationVersion = "5.13.0"
-    majorVersion, minorVersion, revision, repositoryRevision = 5, 13, "0", "0"
+    majorVersion, revision, repositoryRevision = 5, "0", "0"
     platform, arch, os = "linux-amd64", "amd64", "linux"
     slicerHome = ""
     SIGNALS = (
@@ -52,9 +52,18 @@ class Application:
         self._cursors = 0
         self._testing = True
         self._slots = {signal: [] for signal in self.SIGNALS}
+        self._version = 13, "5.13.0"
         self.temporaryPath = folder
 
     # --- what Slicer's application offers ---------------------------------------------------------------------
+
+    @property
+    def minorVersion(self) -> int:
+        return self._version[0]
+
+    @property
+    def applicationVersion(self) -> str:
+        return self._version[1]
 
     def testingEnabled(self) -> bool:
         return self._testing
@@ -153,6 +162,9 @@ class Application:
     def set_layout_manager(self, manager) -> None:
         self._layout = manager
 
+    def set_version(self, minor: int, text: str) -> None:
+        self._version = minor, text
+
     def set_testing(self, enabled: bool) -> None:
         """Testing mode is on; a test of what users see in dialogs turns it off."""
         self._testing = enabled
@@ -161,6 +173,11 @@ class Application:
         """Call what is connected to a signal."""
         for slot in list(self._slots_of(signal)):
             slot(*arguments)
+
+    def finish_startup(self) -> None:
+        """Tell the modules that were just loaded that start-up is complete; each is told once."""
+        self.send("startupCompleted()")
+        self._slots["startupCompleted()"].clear()
 
     def balance(self) -> dict[str, int]:
         """Calls that still wait for their opposite: paused renders and override cursors."""

@@ -20,6 +20,7 @@ def install(settings_folder: Path):
     from . import dialogs, properties, signals
     from .uiloader import UiLoader
 
+    QtCore.qInstallMessageHandler(_print_message)
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
     application.setOrganizationName("SlicerHost")
     application.setApplicationName("Slicer")
@@ -49,3 +50,9 @@ def install(settings_folder: Path):
 
 
 _KEPT: list = []
+OFFSCREEN_NOISE = ("propagateSizeHints",)  # said whenever a window is shown off screen
+
+
+def _print_message(kind, context, text: str) -> None:
+    if not any(noise in text for noise in OFFSCREEN_NOISE):
+        print(f"Qt: {text}", file=sys.stderr)

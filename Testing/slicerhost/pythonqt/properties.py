@@ -7,14 +7,26 @@ stay callable. A property takes only its own type, and an attribute that the C++
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 
-from PySide6.QtCore import Property, QObject
+from PySide6.QtCore import Property, QObject, SignalInstance
 
 STAND_IN_MARK = "_is_slicer_stand_in"
 _read, _write = QObject.property, QObject.setProperty
 _being_read: set[tuple[int, str]] = set()
+_loading: list[bool] = []
 # What PythonQt converts to each C++ type without loss. bool is an int in Python, so 0 and 1 pass as bool.
 ACCEPTED = {"bool": (bool, int), "int": int, "uint": int, "double": (float, int), "QString": str}
+
+
+@contextmanager
+def while_loading_ui():
+    """PySide's loader sets each child as an attribute of the widget it returns; PythonQt does not."""
+    _loading.append(True)
+    try:
+        yield
+    finally:
+        _loading.pop()
 
 
 class QtProperty:
@@ -83,7 +95,12 @@ def refuse_unknown_attributes(cls) -> None:
             descriptor.__set__(self, value)
             return
         stand_in = STAND_IN_MARK in exact.__dict__ and not name.startswith("_")
+        if isinstance(value, SignalInstance):  # PySide keeps those it has made
+            self.__dict__[name] = value
+            return
         if stand_in or exact.__module__.startswith("PySide6."):
+            if _loading:
+                return
             raise AttributeError(f"{exact.__name__} has no property {name!r}; new attributes cannot be added to it")
         # Not by the slot of the class, which refuses once its bases are changed.
         self.__dict__[name] = value

@@ -8,6 +8,7 @@ from PySide6.QtCore import QBuffer, QIODevice, QObject
 from PySide6.QtUiTools import QUiLoader
 from PySide6.QtWidgets import QWidget
 
+from .properties import while_loading_ui
 from .standin import STAND_INS
 
 
@@ -30,7 +31,8 @@ class UiLoader(QUiLoader):
         buffer = QBuffer()
         buffer.setData(ElementTree.tostring(root))
         buffer.open(QIODevice.OpenModeFlag.ReadOnly)
-        widget = super().load(buffer, parent)
+        with while_loading_ui():
+            widget = super().load(buffer, parent)
         if widget is None:
             raise ValueError(f"the .ui file cannot be loaded: {self.errorString()}")
         _check_properties(root, widget)

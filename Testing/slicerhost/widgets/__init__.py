@@ -8,7 +8,6 @@ import types
 
 def install(slicer) -> None:
     """Make ``import ctk`` work and put the qMRML and qSlicer widgets into the namespace ``slicer``."""
-    from ..pythonqt import signals
     from ..pythonqt.standin import STAND_INS
     from . import (  # noqa: F401  importing registers the classes
         ctk_buttons,
@@ -17,6 +16,7 @@ def install(slicer) -> None:
         ctk_paths,
         ctk_ranges,
         markups_widgets,
+        module_widget,
         mrml_basics,
         node_combo_box,
         segment_widgets,
@@ -24,5 +24,4 @@ def install(slicer) -> None:
 
     ctk = sys.modules["ctk"] = types.ModuleType("ctk")
     for name, cls in STAND_INS.items():
-        signals.route_connect(cls)
         setattr(ctk if name.startswith("ctk") else slicer, name, cls)
