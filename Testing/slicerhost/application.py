@@ -179,9 +179,13 @@ class Application:
         self.send("startupCompleted()")
         self._slots["startupCompleted()"].clear()
 
-    def balance(self) -> dict[str, int]:
-        """Calls that still wait for their opposite: paused renders and override cursors."""
-        return {"paused renders": self._paused, "override cursors": self._cursors}
+    def take_balance(self) -> dict[str, int]:
+        """Calls that still wait for their opposite (paused renders, override cursors); forgotten from then on."""
+        left = {"paused renders": self._paused, "override cursors": self._cursors}
+        while self._paused:
+            self.resumeRender()
+        self._cursors = 0
+        return left
 
     def _slots_of(self, signal: str) -> list:
         if signal not in self._slots:

@@ -29,6 +29,11 @@ class Layout:
         layout.resize(*size)
         return layout
 
+    @classmethod
+    def existing(cls) -> Layout | None:
+        """The layout if there is one already."""
+        return cls._only
+
     def __init__(self, size: tuple[int, int]):
         self.slices = {name: SliceView(name, orientation, size) for name, orientation in ORIENTATIONS.items()}
         self.three_d: ThreeDView | None = None

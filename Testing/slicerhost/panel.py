@@ -51,6 +51,7 @@ class OpenModule:
 
     def __init__(self, python_module, module: ScriptedModule, parent, widget):
         self.python_module, self.module, self.parent, self.widget = python_module, module, parent, widget
+        self.closed = False
 
     @property
     def ui(self):
@@ -81,6 +82,9 @@ class OpenModule:
         import shiboken6
 
         name = self.module.name
+        if self.closed:
+            return
+        self.closed = True
         self.exit()
         self.widget.cleanup()
         slicer.app.moduleManager().remove(name)

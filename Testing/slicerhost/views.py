@@ -168,6 +168,7 @@ def three_d_logic(name: str):
     logic = slicer.vtkMRMLViewLogic()
     logic.SetMRMLApplicationLogic(application_logic)
     application_logic.GetViewLogics().AddItem(logic)
+    logic.SetName(name)  # by which it finds its node again after the scene was closed
     logic.SetMRMLScene(slicer.mrmlScene)
     logic.AddViewNode(name)
     return logic

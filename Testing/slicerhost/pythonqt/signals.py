@@ -24,7 +24,12 @@ _connections: dict[int, list[Connection]] = {}
 
 
 def connect(sender, signature: str, *target) -> bool:
-    """``sender.connect(signature, callable)`` or ``sender.connect(signature, receiver, "slot()")``."""
+    """``sender.connect(signature, callable)`` or ``sender.connect(signature, receiver, "slot()")``.
+
+    The form of ``QObject.connect(sender, signature, …)`` is understood as well; PySide itself uses it.
+    """
+    if isinstance(signature, QObject):
+        sender, signature, *target = signature, *target
     slot = _slot_of(target)
     normal = normalised(signature)
     python_signal, convert = _stand_in_signal(sender, normal)
@@ -59,7 +64,7 @@ def disconnect(sender, signature: str, *target) -> bool:
 
 
 def normalised(signature: str) -> str:
-    text = QMetaObject.normalizedSignature(signature)
+    text = QMetaObject.normalizedSignature(signature.removeprefix("2"))  # the mark that SIGNAL() puts before it
     return text.data().decode() if hasattr(text, "data") else str(text)
 
 
@@ -92,7 +97,7 @@ def _stand_in_signal(sender, normal: str):
     return getattr(sender, name), convert
 
 
-def _slot_of(target: tuple):
+def _slot_of(target):
     if len(target) == 1 and callable(target[0]):
         return target[0]
     if len(target) == 2 and isinstance(target[1], str):
