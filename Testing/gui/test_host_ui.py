@@ -27,7 +27,7 @@ def test_a_panel_is_loaded_with_stand_ins(host, tmp_path):
     assert type(ui.thing) is slicer.qMRMLNodeComboBox
     assert ui.thing.toolTip == "tip"
     assert ui.thing.property("SlicerParameterName") == "volume"
-    assert not hasattr(panel, "thing"), "PythonQt gives children through childWidgetVariables only"
+    assert not hasattr(panel, "thing"), "PySide's own way to children, which PythonQt has only for direct ones"
     panel.setMRMLScene(slicer.mrmlScene)
     assert ui.thing.mrmlScene() is slicer.mrmlScene
 

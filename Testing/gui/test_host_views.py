@@ -135,7 +135,8 @@ def overlay(oblique):
 
 
 def red(picture) -> np.ndarray:
-    return picture[..., 0].astype(int) - picture[..., 1] > 40
+    others = picture[..., 1:].max(axis=-1)
+    return picture[..., 0].astype(int) - others > 40
 
 
 @pytest.mark.parametrize("name", ["Red", "Green", "Yellow"])
@@ -213,3 +214,57 @@ def test_what_is_cut_off_in_a_panel_is_named(host):
     assert cut_off(panel, 400) == []
     assert cut_off(panel, 400, scale=2.0) == ["longLabel"]
     assert cut_off(panel, 200) == ["longLabel"]
+
+
+def test_views_are_rendered_by_the_event_loop_when_they_change(oblique, layout, host_app):
+    import slicer
+
+    from Testing.slicerhost.event_loop import EventLoopWatch
+
+    view = layout["Red"]
+    x, y = view.pixel_of(centre())
+    array = slicer.util.arrayFromVolume(oblique)
+    with layout.live() as rendering, EventLoopWatch() as watch:
+        before = rendering.frames
+        array[:] = 300
+        slicer.util.arrayFromVolumeModified(oblique)
+        slicer.util.arrayFromVolumeModified(oblique)
+        assert rendering.frames == before, "not before the event loop turns"
+        watch.until(lambda: rendering.frames > before)
+        watch.step()
+        frames = rendering.frames
+        assert frames - before <= len(layout.views), "two changes share one rendering"
+        view.jump_to(centre() + [0, 0, 4])
+        watch.until(lambda: rendering.frames > frames)
+    assert watch.longest_ms >= max(rendering.times_ms)
+    assert view.render()[319 - y, x].min() > 230
+    frames = rendering.frames
+    slicer.util.arrayFromVolumeModified(oblique)
+    host_app.processEvents()
+    assert rendering.frames == frames
+
+
+def test_views_live_on_when_the_scene_is_saved_closed_and_opened(overlay, host, tmp_path):
+    import slicer
+
+    from Testing.slicerhost import reset_scene
+    from Testing.slicerhost.layout import Layout
+
+    layout = Layout.get((320, 320), three_d=True)
+    overlay.CreateClosedSurfaceRepresentation()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    reset_scene()
+    assert not any(red(view.render()).any() for view in layout.views)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    layout.show(slicer.util.getNode("CT"))
+    layout["1"].reset_camera()
+    for view in layout.slices.values():
+        view.jump_to(centre(), centre=True)
+    assert all(red(view.render()).any() for view in layout.views)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Seed")
+    node.CreateDefaultDisplayNodes()
+    for count, view in enumerate(layout.slices.values(), start=1):
+        place_mode(node)
+        shown = view.click_ras(centre())
+        assert node.GetNumberOfDefinedControlPoints() == count
+        assert np.allclose(node.GetNthControlPointPositionWorld(count - 1), shown, atol=1e-6)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import slicer
 import vtk
 
+from .live import LiveRendering
 from .views import SliceView, ThreeDView, View, three_d_logic
 
 ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
@@ -48,6 +52,15 @@ class Layout:
     @property
     def views(self) -> list[View]:
         return [*self.slices.values(), *([self.three_d] if self.three_d is not None else [])]
+
+    @contextmanager
+    def live(self) -> Iterator[LiveRendering]:
+        """Within it views are rendered by the event loop whenever they change, as in the application."""
+        rendering = LiveRendering(self.views)
+        try:
+            yield rendering
+        finally:
+            rendering.stop()
 
     def resize(self, width: int, height: int) -> None:
         for view in self.views:
@@ -140,12 +153,12 @@ class RenderedView:
         return self._view.style
 
     def forceRender(self) -> None:
-        self._view.window.Render()
+        self._view.render_window()
 
     def scheduleRender(self) -> None:
         import qt
 
-        qt.QTimer.singleShot(0, self._view.window.Render)
+        qt.QTimer.singleShot(0, self._view.render_window)
 
 
 class SliceWidget:

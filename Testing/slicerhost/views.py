@@ -58,9 +58,13 @@ class View:
         """Width and height in pixels."""
         return tuple(self.window.GetSize())
 
+    def render_window(self) -> None:
+        """Render without reading the picture."""
+        self.window.Render()
+
     def render(self) -> np.ndarray:
         """The view as uint8 RGB, (height, width, 3), first row on top."""
-        self.window.Render()
+        self.render_window()
         grab = vtk.vtkWindowToImageFilter()
         grab.SetInput(self.window)
         grab.ReadFrontBufferOff()
@@ -101,13 +105,13 @@ class SliceView(View):
         self.style.SetInteractor(self.interactor)
         self.interactor.Initialize()
 
-    def render(self) -> np.ndarray:
+    def render_window(self) -> None:
         # The connection is another one whenever layers come or go, and none for an empty slice.
         connection = self.logic.GetImageDataConnection()
         self._mapper.SetInputConnection(connection)
         if (connection is not None) != bool(self.renderer.HasViewProp(self._actor)):
             (self.renderer.AddViewProp if connection is not None else self.renderer.RemoveViewProp)(self._actor)
-        return super().render()
+        super().render_window()
 
     def resize(self, width: int, height: int) -> None:
         self.window.SetSize(width, height)

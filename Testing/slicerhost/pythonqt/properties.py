@@ -21,7 +21,7 @@ ACCEPTED = {"bool": (bool, int), "int": int, "uint": int, "double": (float, int)
 
 @contextmanager
 def while_loading_ui():
-    """PySide's loader sets each child as an attribute of the widget it returns; PythonQt does not."""
+    """PySide's loader sets each child as an attribute of the widget it returns, which PythonQt would refuse."""
     _loading.append(True)
     try:
         yield
