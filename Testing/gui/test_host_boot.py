@@ -63,7 +63,7 @@ def test_modules_are_opened_by_the_application_itself(host, monkeypatch):
     assert selected == ["Some", "Data"]
 
 
-def test_without_widgets_no_qt_is_imported():
+def test_without_widgets_no_qt_is_imported(host_app):
     code = (
         "from Testing.slicerhost import boot; app = boot(); import slicer, sys\n"
         "assert slicer.app is app and slicer.mrmlScene.GetNumberOfNodes() > 0\n"
