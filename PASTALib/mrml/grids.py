@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..anatomy.organ_map import present_values
 from ..volume import Volume
 
 RESAMPLED = "resampled to the grid of the CT (nearest neighbour)"
@@ -43,6 +44,16 @@ def paint(target: np.ndarray, source: Placed, lut: np.ndarray) -> None:
 def lut_size(array: np.ndarray, values: Iterable[int]) -> int:
     """Entries that a look-up table for these labels needs."""
     return 256 if array.dtype == np.uint8 else max([int(array.max(initial=0)), *values]) + 1
+
+
+def present(labels: np.ndarray) -> set[int]:
+    """The values of a label array of any unsigned type, 0 included; one slice at a time, because large arrays take much memory else."""
+    if labels.dtype == np.uint8:
+        return set(present_values(labels).tolist())
+    found: set[int] = set()
+    for plane in labels:
+        found.update(np.unique(plane).tolist())
+    return found
 
 
 def _overlap(shape, other, offset) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..findings import LesionMask
 from ..organs import SCHEMES, OrganMap, from_labels
 from ..volume import Volume
-from .grids import lut_size, paint, placed
+from .grids import lut_size, paint, placed, present
 from .looks import key_of_terminology, words_of_terminology
 from .volumes import snapshot, to_world_matrix
 
@@ -119,17 +119,15 @@ class LabelSource:
                     lut[value] = len(types) + 1
                     types[len(types) + 1] = kind
             paint(labels, placed(layer.array, layer.affine, ct, notes), lut)
-        present = set(np.flatnonzero(np.bincount(labels.ravel())).tolist())
-        return LesionMask(
-            Volume(labels, ct.affine.copy()), {value: key for value, key in types.items() if value in present}
-        )
+        there = present(labels)
+        kept = {value: key for value, key in types.items() if value in there}
+        return LesionMask(Volume(labels, ct.affine.copy()), kept)
 
     def _unnamed_mask(self, ct: Volume, lesion: str | None, notes: list[str]) -> LesionMask:
         labels = self._by_values(ct, notes)
         if lesion is None:
             return LesionMask.of_pasta_labels(labels)
-        present = np.flatnonzero(np.bincount(labels.array.ravel()))
-        return LesionMask(labels, {int(value): lesion for value in present if value})
+        return LesionMask(labels, {value: lesion for value in sorted(present(labels.array)) if value})
 
     def _by_names(self, ct: Volume, notes: list[str]) -> OrganMap:
         every = [name for layer in self.layers for name in layer.names.values()]
@@ -153,9 +151,8 @@ class LabelSource:
         known = {name for name in (item.canonical() for item in every) if name}
         if any(classes.is_detail(name) for name in known):
             organs.structures = Volume(structures, ct.affine.copy())
-            present = set(np.flatnonzero(np.bincount(structures.ravel(), minlength=256)).tolist())
-            numbered = {classes.structure_id(name): name for name in known}
-            organs.structure_names = {value: numbered[value] for value in sorted(numbered) if value in present}
+            there, numbered = present(structures), {classes.structure_id(name): name for name in known}
+            organs.structure_names = {value: numbered[value] for value in sorted(numbered) if value in there}
             organs.scheme = classes.version_of(name for item in every for name in item.names)
         return organs
 

@@ -13,7 +13,7 @@ from vtk import VTK_UNSIGNED_CHAR, vtkMatrix4x4
 from .. import taxonomy
 from ..errors import InputError
 from ..volume import Volume
-from .grids import paint, placed
+from .grids import paint, placed, present
 from .looks import look
 from .organ_source import BINARY, oriented_affine, oriented_array
 from .volumes import Region, to_world_matrix
@@ -32,11 +32,10 @@ class LesionPart:
 
 @dataclass(frozen=True)
 class LabelParts:
-    """A PASTA label map taken apart: organs (uint8 values 1-10 in the box ``slices``; None without any) and lesions one by one."""
+    """A PASTA label map taken apart: an image of the organs (values 1-10; None without any), their keys, and the lesions one by one."""
 
-    shape: tuple[int, int, int]
-    slices: Region | None
-    organs: np.ndarray | None
+    organs: object
+    keys: tuple[str, ...]
     lesions: list[LesionPart] = field(default_factory=list)
 
 
@@ -49,8 +48,11 @@ def split_labels(labels: np.ndarray, lesions: Iterable[LesionPart] | None = None
     organs = np.where(labels <= len(taxonomy.ORGANS), labels, 0).astype(np.uint8, copy=False)
     box = _box(organs)
     parts = list(lesions) if lesions is not None else _lesion_parts(labels)
-    crop = None if box is None else np.ascontiguousarray(organs[box])
-    return LabelParts(labels.shape, box, crop, parts)
+    if box is None:
+        return LabelParts(None, (), parts)
+    there = present(organs)
+    keys = tuple(organ.key for organ in taxonomy.ORGANS if organ.value in there)
+    return LabelParts(_image(box, organs[box]), keys, parts)
 
 
 def segmentation_of(parts: LabelParts, reference, name: str):
@@ -62,11 +64,10 @@ def segmentation_of(parts: LabelParts, reference, name: str):
     node = new_segmentation_node(reference, name)
     segmentation = node.GetSegmentation()
     if parts.organs is not None:
-        image = _oriented(reference, parts.slices, parts.organs)
-        present = np.flatnonzero(np.bincount(parts.organs.ravel(), minlength=len(taxonomy.ORGANS) + 1))
-        for organ in taxonomy.ORGANS:
-            if organ.value in present:
-                segmentation.AddSegment(_segment(organ.key, look(organ.key).name, image, organ.value), organ.key)
+        _orient(parts.organs, reference)
+    for key in parts.keys:
+        organ = taxonomy.organ(key)
+        segmentation.AddSegment(_segment(key, organ.name, parts.organs, organ.value), key)
     count: dict[str, int] = {}
     for part in parts.lesions:
         count[part.key] = count.get(part.key, 0) + 1
@@ -164,14 +165,24 @@ def _segment(key: str, name: str, image, value: int):
 
 def _oriented(reference, slices: Region, array: np.ndarray):
     """A vtkOrientedImageData with ``array`` (bool or uint8) on the box ``slices`` of the volume node's grid."""
+    image = _image(slices, array)
+    _orient(image, reference)
+    return image
+
+
+def _image(slices: Region, array: np.ndarray):
+    """The same without a place in the world; touches no node."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent(*(int(n) for part in slices[::-1] for n in (part.start, part.stop - 1)))
-    matrix = vtkMatrix4x4()
-    reference.GetIJKToRASMatrix(matrix)
-    image.SetImageToWorldMatrix(matrix)
     image.AllocateScalars(VTK_UNSIGNED_CHAR, 1)
     oriented_array(image)[...] = array
     return image
+
+
+def _orient(image, reference) -> None:
+    matrix = vtkMatrix4x4()
+    reference.GetIJKToRASMatrix(matrix)
+    image.SetImageToWorldMatrix(matrix)
 
 
 def _box(array: np.ndarray) -> Region | None:

@@ -37,7 +37,9 @@ def fill_table(node, columns: Sequence[str], rows: Rows) -> None:
         for value in values:
             column.InsertNextValue(float(value) if numeric else "" if value is None else str(value))
         table.AddColumn(column)
-    titled = getattr(node, "SetUseColumnTitleAsColumnHeader", None) or node.SetUseColumnNameAsColumnHeader  # before 5.13
+    titled = (
+        getattr(node, "SetUseColumnTitleAsColumnHeader", None) or node.SetUseColumnNameAsColumnHeader
+    )  # before 5.13
     titled(True)
     node.SetAndObserveTable(table)
 

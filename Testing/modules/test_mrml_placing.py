@@ -9,10 +9,18 @@ import slicer
 from PASTALib import taxonomy
 from PASTALib.errors import InputError
 from PASTALib.mrml.organ_source import BINARY, oriented_affine, oriented_array
+from PASTALib.mrml.placing import synthesise_at
 from PASTALib.mrml.volumes import affine_of
+from PASTALib.synthesis.generator import synthesise
+from PASTALib.synthesis.scan import prepare_scan
 from PASTALib.synthesis.spec import LesionRequest
 
 TURN = np.array([[0.8, -0.6, 0, 120.0], [0.6, 0.8, 0, -70.0], [0, 0, 1, 300.0], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def prepared_abdomen(abdomen):
+    return prepare_scan(abdomen.ct, abdomen.organs)
 
 
 def segment_centroid(session) -> np.ndarray:
@@ -55,6 +63,21 @@ def test_the_centroid_meets_the_click(
         assert error <= 0.5 * session.scan.spacing.min(), (lesion, error)
         assert np.allclose(session.world(result.center_ras), segment_centroid(session), atol=1e-3)
         assert session.last_request.at_ras == pytest.approx(request.at_ras)
+
+
+@pytest.mark.parametrize(
+    "lesion,seed", [("liver_tumor", 0), ("lung_tumor", 7), ("lung_tumor", 10), ("bone_metastasis", 11)]
+)
+def test_irregular_outlines_are_centred_too(abdomen, prepared_abdomen, deep_point, lesion, seed):
+    """Their centroid lies beside the site that they were drawn around."""
+    click = deep_point(abdomen.organs, taxonomy.lesion(lesion).organ)
+    request = LesionRequest(lesion, seed=seed, at_ras=click, attributes={"shape": "Irregular"})
+    plain, centred = (make(prepared_abdomen, request) for make in (synthesise, synthesise_at))
+    half_a_voxel = 0.5 * prepared_abdomen.spacing.min()
+    assert np.linalg.norm(np.subtract(plain.center_ras, click)) > half_a_voxel
+    assert np.linalg.norm(np.subtract(centred.center_ras, click)) <= half_a_voxel
+    again = synthesise(prepared_abdomen, centred.request)
+    assert again.after.tobytes() == centred.after.tobytes(), "the request that is kept makes the same lesion"
 
 
 def test_a_transform_that_comes_later(new_session, phantom_enhanced, deep_point, transform_node):

@@ -64,13 +64,19 @@ def test_the_session_goes_on(new_session, requests, phantom_enhanced, tmp_path, 
         )
         for name in ("before", "after", "label", "organ", "changed", "moved_labels"):
             assert np.array_equal(getattr(now, name), getattr(was, name)), name
+    assert again.nodes.segmentation.GetSegmentation().GetNumberOfLayers() == 3, "saving had put them into one"
     if accept == 2:
         assert again.current.asked == requests[2] == again.last_request
         again.accept()
     else:
         assert again.current is None
-    session_text = [again.undo() for _ in range(4)]
-    assert session_text == ["accept Liver cyst 1", "accept Kidney tumor 1", "accept Liver tumor 1", ""]
+    full = state(again)
+    texts = [again.undo() for _ in range(4)]
+    assert texts == ["accept Liver cyst 1", "accept Kidney tumor 1", "accept Liver tumor 1", ""]
+    assert [again.redo() for _ in range(4)] == [*texts[2::-1], ""]
+    assert state(again) == full
+    for _ in range(3):
+        again.undo()
     assert voxels(again.nodes.output).tobytes() == phantom_enhanced.ct.array.tobytes()
     assert again.scan.ct.array.tobytes() == phantom_enhanced.ct.array.tobytes()
     assert not segment_ids(again)
