@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from PASTALib import taxonomy
 from PASTALib.errors import InputError
 from PASTALib.inference.intensity import PASTA_PIECEWISE
 from PASTALib.networks.card import PASTA_LABELS
@@ -169,7 +170,21 @@ def start_network(settings: Mapping[str, Any], weights: Weights | None, seed: in
     if weights is not None:
         state, _ = starting_weights(weights, network.shape)
         network.load_state_dict(state, strict=False)
+        if settings["lesions_as_organs"]:
+            lesions_as_organs(network)
     return network
+
+
+@torch.no_grad()
+def lesions_as_organs(network: PastaNet) -> None:
+    """Let every lesion output begin as that of its organ, a little below it.
+
+    A network that knows organs but no lesions gives those no probability at all where they lie, and softmax learns in proportion to it.
+    """
+    for name, value in network.state_dict().items():
+        if name.startswith("seg_outputs."):
+            for lesion in taxonomy.LESIONS:
+                value[lesion.value] = 0.8 * value[taxonomy.organ(lesion.organ).value]
 
 
 def score(run: Run, cases: Sequence[Path], device: str, progress: Progress = silent) -> dict:
