@@ -252,3 +252,20 @@ def test_a_table_that_is_wrong_is_refused_by_line(settings, table, row, expected
 def test_nothing_to_train_on_is_refused(settings):
     with pytest.raises(InputError, match="0 phantoms and 0 CTs"):
         SynthesisSamples(settings | {"phantoms": 0})
+
+
+def test_lesions_begin_as_their_organs():
+    """Where a network that knows organs saw a liver, it now sees liver tumours nearly as likely, and nothing else changes."""
+    from PASTALib import taxonomy
+    from training.segmentation.stage import lesions_as_organs
+
+    network = initialise(PastaNet(NetworkShape.of_width(4, classes=26)), 0).eval()
+    image = torch.rand(1, 1, 32, 32, 64)
+    with torch.no_grad():
+        before = network(image)
+        lesions_as_organs(network)
+        after = network(image)
+    assert torch.equal(before[:, :11], after[:, :11])
+    for lesion in taxonomy.LESIONS:
+        organ = taxonomy.organ(lesion.organ).value
+        torch.testing.assert_close(after[:, lesion.value], 0.8 * before[:, organ], atol=1e-4, rtol=1e-4)
