@@ -27,6 +27,7 @@ _SCAN = ("affine", "meta")
 _SEGMENT = ("device", "engine", "step", "mirroring", "skip_air")
 _ATTRIBUTES = ("device", "test_time_flips")
 _FEATURES = ("device",)
+_FINDINGS = ("mask_name", "created", "structure_names", "scheme", "min_size_mm", "measure", "most")
 _ORGANS = ("device", "fast", "roi_subset")
 _REFINE = ("noise_hu", "seed")
 
@@ -53,7 +54,7 @@ def attributes(params: dict, arrays: Arrays, progress: Progress, state: WarmStat
     """What a model says of the lesions at some points.
 
     params: affine, model, centres_ras (n points in RAS mm), device, test_time_flips. arrays: ct. Returns predictions: n dictionaries that
-    ``findings.model.AttributePrediction.from_json`` reads.
+    ``findings.model.AttributePrediction.from_json`` reads; model, trained, digest, notes.
     """
     given = _settings("attributes", params, ("model", "centres_ras", *_SCAN), _ATTRIBUTES)
     ct, centres = _scan("attributes", params, arrays), _centres("attributes", params)
@@ -61,7 +62,14 @@ def attributes(params: dict, arrays: Arrays, progress: Progress, state: WarmStat
 
     model = warm_model(_need("attributes", params, "model"), progress, state)
     found = predict_attributes(ct, centres, model, progress=progress, **given)
-    return {"predictions": [item.to_json() for item in found]}, {}
+    card = model.card
+    told = {
+        "model": card.name,
+        "trained": card.trained,
+        "digest": getattr(model, "digest", ""),
+        "notes": list(card.notes),
+    }
+    return {"predictions": [item.to_json() for item in found], **told}, {}
 
 
 def features(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -> tuple[dict, Arrays]:
@@ -77,6 +85,25 @@ def features(params: dict, arrays: Arrays, progress: Progress, state: WarmState)
     vectors = extract_features(ct, centres, model, progress=progress, **given)
     card = model.card
     return {"model": card.name, "trained": card.trained, "notes": list(card.notes)}, {"features": vectors}
+
+
+def findings(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -> tuple[dict, Arrays]:
+    """The lesions in a mask, and what image and mask tell of each; needs no torch.
+
+    params: affine, types (label value as text -> lesion type); meta, mask_name, created, structure_names (value as text -> class), scheme,
+    min_size_mm, measure (False: place and figures only, which is quicker), most (how many lesions; the largest are kept). arrays: ct; mask
+    uint8 or uint16; organs uint8 (PASTA's values) and structures uint8 if wanted, all (z, y, x). Returns document (a report document's JSON)
+    and left_out (how many lesions beyond ``most``); masks uint8: the findings' masks in their boxes, one after the other.
+    """
+    given = _settings("findings", params, ("types", *_SCAN), _FINDINGS)
+    ct, types = _scan("findings", params, arrays), _need("findings", params, "types")
+    labels = arrays.get("mask")
+    if labels is None or labels.shape != ct.array.shape:
+        found = "none" if labels is None else labels.shape
+        raise InputError(f"findings: wanted the mask with the scan's shape {ct.array.shape}; found {found}")
+    from .find import find
+
+    return find(ct, labels, {int(value): key for value, key in types.items()}, arrays, given, progress)
 
 
 def organs(params: dict, arrays: Arrays, progress: Progress, state: WarmState) -> tuple[dict, Arrays]:
@@ -150,6 +177,7 @@ JOBS: dict[str, Job] = {
     "segment": segment,
     "attributes": attributes,
     "features": features,
+    "findings": findings,
     "organs": organs,
     "refine": refine,
 }
