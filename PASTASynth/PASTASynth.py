@@ -34,7 +34,7 @@ from PASTALib.gui.synth_list import LesionList
 from PASTALib.gui.synth_refine import default_weights, what_is_missing
 from PASTALib.gui.synth_result import ResultTable, show_outlines, show_surface
 from PASTALib.gui.synth_save import SaveSection
-from PASTALib.gui.synth_scan import OrganScheme, ScanSection
+from PASTALib.gui.synth_scan import OrganScheme, ScanSection, likely_organs
 from PASTALib.gui.synth_texts import next_step
 
 
@@ -113,7 +113,7 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.scan = ScanSection(ui, self.jobs, requirements, self._opened)
         self.form = LesionForm(ui)
         self.table = ResultTable(ui.resultTable)
-        self.list = LesionList(ui, self.editor)
+        self.list = LesionList(ui, self.editor, self.refresh)
         self.save = SaveSection(ui, self.editor, self.jobs, self.refresh)
         self.networks = NetworkPanel(ui.networksPlace.layout(), self.jobs)
         self._connect_buttons()
@@ -194,6 +194,8 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
         if self.parameters.ct is None:
             self.parameters.ct = likely_ct(slicer.mrmlScene)
+        if self.parameters.organs is None:
+            self.parameters.organs = likely_organs(slicer.mrmlScene, self.parameters.ct)
 
     def setParameterNode(self, parameters):
         if self.parameters is not None:
@@ -263,10 +265,10 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             session = self.editor.session
             self.scan.show(session)
             self.form.show(self.parameters, session.scan if session is not None else None)
+            self.list.show()
             self._show_lesion(session)
             self._show_views(session)
             self._show_refinement()
-            self.list.show()
             self.save.show()
             self._show_hint(session)
         finally:
@@ -282,8 +284,14 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         text = editor.message or (_("Measuring …") if editor.busy else "")
         _say(ui.lesionLabel, text)
         _say(ui.notesLabel, "\n".join(editor.notes))
-        self.table.show(current, session.scan if session is not None else None)
+        self._show_result(session)
         editor.show_handles(self.parameters.handles and self.parameters.sizeGiven)
+
+    def _show_result(self, session):
+        shown = self.list.shown
+        self.table.show(shown, session.scan if session is not None else None)
+        title = _("3. Result")
+        self.ui.resultSection.text = title if shown is None else f"{title}: {shown.name}"
 
     def _show_views(self, session):
         ui, parameters = self.ui, self.parameters

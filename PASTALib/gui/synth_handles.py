@@ -75,8 +75,10 @@ class SizeHandles(VTKObservationMixin):
 
     def _now(self) -> np.ndarray:
         """Centre (R, A, S) and extents along z, x, y."""
-        centre, (x, y, z) = [0.0, 0.0, 0.0], self._node.GetSizeWorld()
+        centre, size = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
         self._node.GetCenterWorld(centre)
+        self._node.GetSizeWorld(size)
+        x, y, z = size
         return np.array([*centre, z, x, y])
 
     def _differs(self, centre, size_zxy) -> bool:

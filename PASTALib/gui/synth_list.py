@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from slicer.i18n import tr as _
 
 from .module_widget import jump_to
@@ -10,16 +12,28 @@ from .synth_texts import line_of
 
 
 class LesionList:
-    """A list widget with the accepted lesions and, last, the one being edited; choosing a row shows the lesion in the views."""
+    """A list widget with the accepted lesions and, last, the one being edited; choosing a row shows the lesion in the views.
 
-    def __init__(self, ui, editor: Editor):
-        self._ui, self._editor = ui, editor
+    ``refresh`` is called when another row is chosen.
+    """
+
+    def __init__(self, ui, editor: Editor, refresh: Callable[[], None]):
+        self._ui, self._editor, self._refresh = ui, editor, refresh
         self._lines: list[str] = []
         ui.lesionList.connect("itemSelectionChanged()", self._chosen)
         ui.acceptButton.connect("clicked(bool)", lambda *_: editor.accept())
         ui.undoButton.connect("clicked(bool)", lambda *_: editor.undo())
         ui.redoButton.connect("clicked(bool)", lambda *_: editor.redo())
         ui.removeButton.connect("clicked(bool)", self._remove)
+
+    @property
+    def shown(self):
+        """The lesion whose attributes are shown: the one being edited, else the one chosen, else the last; None without any."""
+        session = self._editor.session
+        if session is None or session.current is not None or not session.lesions:
+            return session.current if session is not None else None
+        row = self._row()
+        return session.lesions[row if 0 <= row < len(session.lesions) else -1]
 
     def show(self) -> None:
         """Show what the session holds now."""
@@ -62,7 +76,7 @@ class LesionList:
             placed = [*session.lesions, *filter(None, [session.current])]
             if row < len(placed):
                 jump_to(session.world(placed[row].result.center_ras))
-        self.show()
+        self._refresh()
 
     def _remove(self, *_clicked) -> None:
         row = self._row()

@@ -14,6 +14,7 @@ from ..progress import Progress
 from .job_steps import InThread, InWorker, Steps
 
 STARTER = "starter"
+CT_OF_MAP = "CT"  # role of an organ map's reference to its CT, as in the sample data
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def starter_steps(ct: NodeImage, device: str, model: str = STARTER) -> Steps:
 def add_organs(organs: ComputedOrgans, ct_node):
     """The node of an organ map, beside the CT."""
     name = f"{ct_node.GetName()} organs"
-    if organs.parts is not None:
-        return segmentation_of(organs.parts, ct_node, name)
-    return _label_map(organs, ct_node, name)
+    node = _label_map(organs, ct_node, name) if organs.parts is None else segmentation_of(organs.parts, ct_node, name)
+    node.SetNodeReferenceID(CT_OF_MAP, ct_node.GetID())
+    return node
 
 
 def _read(ct: NodeImage, tell: Progress):

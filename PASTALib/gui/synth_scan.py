@@ -19,7 +19,7 @@ from . import settings
 from .dependencies import ensure_packages, ensure_torch
 from .jobs import InThread, Jobs, Steps
 from .run_bar import RunBar
-from .synth_organs import STARTER, add_organs, starter_steps, totalsegmentator_steps
+from .synth_organs import CT_OF_MAP, add_organs, starter_steps, totalsegmentator_steps
 
 
 class OrganScheme(enum.Enum):
@@ -152,4 +152,9 @@ class ScanSection:
         self.show(None)
 
 
-__all__ = ["STARTER", "OrganScheme", "ScanSection"]
+def likely_organs(scene, ct):
+    """The organ map that belongs to a CT by a node reference, else the only segmentation or label map of the scene; None otherwise."""
+    kinds = ("vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode")
+    maps = [node for kind in kinds for node in slicer.util.getNodesByClass(kind, scene)]
+    of_ct = [node for node in maps if ct is not None and node.GetNodeReference(CT_OF_MAP) is ct]
+    return (of_ct or (maps if len(maps) == 1 else [None]))[0]

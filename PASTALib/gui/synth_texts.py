@@ -6,7 +6,6 @@ from math import dist
 
 from slicer.i18n import tr as _
 
-from .. import taxonomy
 from ..mrml.placed_lesion import PlacedLesion
 from ..refinement.closed_loop import refinement_note
 from ..synthesis.scan import PreparedScan
@@ -40,11 +39,8 @@ def remarks(result: SynthesisResult, click: tuple[float, float, float] | None, s
     if click is not None:
         off = dist(result.center_ras, click)
         if off > OFF_VOXELS * float(scan.spacing.min()) + 1e-6:
-            name = taxonomy.lesion(result.request.lesion).name.lower()
             lines.append(
-                _("Its centre lies {off:.1f} mm from the click, where a {name} of this shape can lie.").format(
-                    off=off, name=name
-                )
+                _("Its centre lies {off:.1f} mm from the click, at the nearest place where this lesion can lie.").format(off=off)
             )
     if not result.accepted:
         why = result.log[-1].split(": ", 1)[-1] if result.log else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,12 @@ import pytest
 from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parents[2]
+
+if sys.version_info < (
+    3,
+    12,
+):  # PySide6 6.12 gives None away uncounted, which ends a Python in which None is not immortal
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def add_nodes(ct, organs, name: str = "CT"):
@@ -99,6 +107,14 @@ class Hand:
 
     def choose_type(self, name: str) -> None:
         self.module.choose(self.ui.typeBox, name)
+
+    def give_size(self, size_mm: float | None) -> None:
+        """The same extent along all axes; None leaves the size to the priors."""
+        if self.ui.sizeGivenBox.checked != (size_mm is not None):
+            self.module.press(self.ui.sizeGivenBox)
+        if size_mm is not None:
+            for box in (self.ui.sizeZBox, self.ui.sizeXBox, self.ui.sizeYBox):
+                box.value = float(size_mm)
 
     def world_of(self, index_zyx) -> np.ndarray:
         """World point of an index of the user's CT, by MRML."""
