@@ -10,7 +10,7 @@ from ..attributes import LEARNED, TABLE
 from ..synthesis.scan import PreparedScan
 from .synth_choices import ANY, BY_HU, option_choices, type_choices
 
-DISABLED_ROLE = 31  # Qt::UserRole - 1, where QStandardItemModel keeps an item's flags
+_FLAGS_ROLE = 255  # Qt::UserRole - 1, where QStandardItemModel keeps an item's flags
 _ENABLED_FLAGS = 33  # Qt::ItemIsSelectable | Qt::ItemIsEnabled
 
 
@@ -59,7 +59,7 @@ class LesionForm:
             for choice in choices:
                 box.addItem(choice.name)
         for index, choice in enumerate(choices):
-            box.setItemData(index, 0 if choice.why else _ENABLED_FLAGS, DISABLED_ROLE)
+            box.setItemData(index, 0 if choice.why else _ENABLED_FLAGS, _FLAGS_ROLE)
             box.setItemData(index, choice.why, qt.Qt.ToolTipRole)
         box.setCurrentIndex(self._keys.index(parameters.lesion))
         box.blockSignals(False)
