@@ -26,7 +26,7 @@ from PASTALib import taxonomy
 from PASTALib.errors import InputError
 from PASTALib.gui import sample_data, settings
 from PASTALib.gui.dependencies import ensure_torch
-from PASTALib.gui.module_widget import ModuleWidget, likely_ct, show_in_slices
+from PASTALib.gui.module_widget import ModuleWidget, likely_ct, show_in_slices, stress
 from PASTALib.gui.network_panel import ModelBox, NetworkPanel
 from PASTALib.gui.report_detail import LesionDetail
 from PASTALib.gui.report_export import ReportExport
@@ -34,11 +34,10 @@ from PASTALib.gui.report_nodes import keep_report, read_report, report_node
 from PASTALib.gui.report_state import ReportState
 from PASTALib.gui.report_types import TypesForm
 from PASTALib.gui.report_work import ReportRequest, report_steps, told_types, untold
-from PASTALib.gui.segment_lesions import LesionList
+from PASTALib.gui.segment_lesions import LesionList, size_titles, sizes
 from PASTALib.mrml.dicom_origin import INSTANCES
 from PASTALib.mrml.organ_source import label_source
 from PASTALib.mrml.volumes import affine_of, array_of, snapshot
-from PASTALib.reporting.document import volume_text
 from PASTALib.volume import Volume
 
 HELP = "https://github.com/SlicerPASTA/SlicerPASTA/blob/main/Docs/PASTAReport.md"
@@ -86,7 +85,7 @@ class PASTAReportWidget(ModuleWidget):
         self.models = ModelBox(ui.modelBox, ui.modelButton, self.choose_model, without=_("none: measure only"))
         self.networks = NetworkPanel(ui.networksWidget.layout(), self.jobs)
         self.types = TypesForm(ui.typesForm, self.choose_type)
-        titles = (_("No."), _("Lesion"), _("Axial size"), _("Volume"), _("Place"))
+        titles = (_("Lesion"), *size_titles(), _("Place"))
         self.list = LesionList(ui.lesionTable, titles, self.show_lesion)
         self.detail = LesionDetail(ui, self.edit, self.take_back)
         requirements = Path(self.resourcePath("PASTAReport_requirements.txt"))
@@ -186,9 +185,10 @@ class PASTAReportWidget(ModuleWidget):
     def row(self, number):
         """One lesion as the list shows it."""
         item = self.state.shown(number)
-        name = _("{lesion}, edited").format(lesion=item.name) if self.state.edits[number] else item.name
-        size = f"{item.long_axis.length_mm:.0f} × {item.short_axis.length_mm:.0f} mm"
-        return str(item.number), name, size, volume_text(item.volume_ml), item.place
+        name = f"{item.number} {item.name}"
+        name = _("{lesion}, edited").format(lesion=name) if self.state.edits[number] else name
+        figures = sizes(item.long_axis.length_mm, item.short_axis.length_mm, item.volume_ml)
+        return name, *figures, item.place
 
     def show_lesion(self, number):
         """Show one lesion below the list."""
@@ -214,6 +214,7 @@ class PASTAReportWidget(ModuleWidget):
         if not self.state.found.findings:
             warnings.insert(0, _("No lesion of 3 mm or more was found in the segmentation."))
         ui.warningLabel.text = "\n".join(warnings)
+        stress(ui.warningLabel, len(warnings) > 1)
         notes = [note[:1].upper() + note[1:] for note in self.state.found.notes]
         ui.notesLabel.text = "\n".join(notes)
         ui.notesLabel.visible = bool(notes)
@@ -256,7 +257,7 @@ class PASTAReportWidget(ModuleWidget):
         number, parameters = self.list.row, self.parameters
         node = keep_report(self.state, parameters.ct, parameters.lesions, parameters.organMap)
         self.shown_node = (node.GetID(), node.GetMTime())
-        self.list.set_text(number, 1, self.row(number)[1])
+        self.list.set_text(number, 0, self.row(number)[0])
         self.detail.show_attributes(self.state.shown(number), self.state.edits[number])
 
 

@@ -30,9 +30,9 @@ from PASTALib import taxonomy
 from PASTALib.errors import InputError
 from PASTALib.gui import sample_data, settings
 from PASTALib.gui.dependencies import ensure_torch
-from PASTALib.gui.module_widget import ModuleWidget, likely_ct, show_in_slices
+from PASTALib.gui.module_widget import ModuleWidget, likely_ct, show_in_slices, stress
 from PASTALib.gui.network_panel import ModelBox, NetworkPanel
-from PASTALib.gui.segment_lesions import LesionList, row_texts
+from PASTALib.gui.segment_lesions import LesionList, row_texts, size_titles
 from PASTALib.gui.segment_nodes import add_result, read_lesions
 from PASTALib.gui.segment_work import SegmentRequest, SegmentResult, segment_steps
 from PASTALib.mrml.organ_source import label_source
@@ -75,7 +75,7 @@ class PASTASegmentParameterNode:
     volumes: vtkMRMLTableNode
     lesionTable: vtkMRMLTableNode
     summary: str = ""
-    warning: str = ""
+    random: bool = False
     notes: str = ""
 
 
@@ -103,7 +103,7 @@ class PASTASegmentWidget(ModuleWidget):
             box.connect("toggled(bool)", self.choose_organs)
             grid.addWidget(box, number // 2, number % 2)
             self.boxes[organ.key] = box
-        self.lesions = LesionList(ui.lesionTable, (_("Lesion"), _("Axial size"), _("Volume"), _("Place")))
+        self.lesions = LesionList(ui.lesionTable, (_("Lesion"), *size_titles(), _("Place")))
         self.shown_table = None
 
     def enter(self):
@@ -149,9 +149,10 @@ class PASTASegmentWidget(ModuleWidget):
         if not there:
             self.shown_table = None
             return
-        for label, text in ((ui.warningLabel, parameters.warning), (ui.notesLabel, parameters.notes)):
-            label.text = text
-            label.visible = bool(text)
+        ui.warningLabel.text = self.logic.warning(parameters.random)
+        ui.notesLabel.text = parameters.notes
+        ui.notesLabel.visible = bool(parameters.notes)
+        stress(ui.warningLabel, parameters.random)
         ui.summaryLabel.text = parameters.summary
         shown = (parameters.lesionTable.GetID(), parameters.lesionTable.GetMTime())
         if shown != self.shown_table:  # filling it anew would forget which row is picked
@@ -210,26 +211,22 @@ class PASTASegmentLogic(ScriptedLoadableModuleLogic):
         parameters = self.getParameterNode()
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.segmentation, parameters.volumes, parameters.lesionTable = segmentation, volumes, lesions
-            parameters.summary = self.summary(result, segmentation, volumes)
-            parameters.warning = self.warning(result)
+            parameters.summary = self.summary(result, segmentation)
+            parameters.random = not result.trained
             parameters.notes = "\n".join(note[:1].upper() + note[1:] for note in result.notes)
         return segmentation, volumes, lesions
 
-    def summary(self, result: SegmentResult, segmentation, volumes) -> str:
+    def summary(self, result: SegmentResult, segmentation) -> str:
         """One line about what was found and where it is."""
         count = len(result.findings)
         found = _("{count} lesions").format(count=count) if count else _("No lesion of 3 mm or more")
-        return _("{found}, {organs} organs, by {model}. Segmentation: “{segmentation}”; volumes: “{volumes}”.").format(
-            found=found,
-            organs=len(result.parts.keys),
-            model=result.model,
-            segmentation=segmentation.GetName(),
-            volumes=volumes.GetName(),
-        )
+        return _(
+            "{found}, {organs} organs, by {model}. In the scene: “{segmentation}”, with tables of volumes and lesions."
+        ).format(found=found, organs=len(result.parts.keys), model=result.model, segmentation=segmentation.GetName())
 
-    def warning(self, result: SegmentResult) -> str:
-        """How far the result may be trusted."""
-        if not result.trained:
+    def warning(self, random: bool) -> str:
+        """How far a result may be trusted; ``random``: of random weights."""
+        if random:
             return _("Random weights: this result means nothing. It shows how the module works.")
         return _("For research and teaching. Not for diagnosis.")
 

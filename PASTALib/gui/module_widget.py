@@ -153,3 +153,10 @@ def likely_ct(scene):
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
     volumes = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
     return next((node for node in volumes if node.GetID() == active), volumes[0] if volumes else None)
+
+
+def stress(label, strong: bool) -> None:
+    """Show a label's text in bold, or not."""
+    font = label.font
+    font.setBold(strong)
+    label.setFont(font)

@@ -47,8 +47,10 @@ class NetworkPanel:
         self.button = ctk.ctkCollapsibleButton()
         self.button.setObjectName("networksButton")
         self.button.collapsed = True
+        self.button.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred)
         form = qt.QFormLayout(self.button)
         form.setRowWrapPolicy(qt.QFormLayout.WrapLongRows)
+        form.setContentsMargins(9, 0, 9, 0)  # with more, the folded section would need more room than its header
         self.environment = ctk.ctkPathLineEdit()
         self.environment.setObjectName("environmentPath")
         self.environment.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Files
@@ -122,9 +124,13 @@ class NetworkPanel:
         self._show_title()
 
     def _show_title(self) -> None:
-        python = settings.worker_python()
-        where = Path(python).name if python else _("Slicer's Python")
-        self.button.text = _("Networks: {where}, {device}").format(where=where, device=self.device.currentText.lower())
+        """What differs from the default can be seen while the section is folded."""
+        python, device = settings.worker_python(), settings.device()
+        special = [*([Path(python).name] if python else []), *([device] if device != settings.DEVICES[0] else [])]
+        title = _("Networks")
+        self.button.text = (
+            _("{title}: {settings}").format(title=title, settings=", ".join(special)) if special else title
+        )
 
 
 def _device_box():

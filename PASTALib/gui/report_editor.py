@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from .. import attributes
-from ..attributes import TABLE
+from ..attributes import TABLE, AttributeValue
 from ..errors import InputError
 from ..findings import Finding
 from .report_state import EDITABLE, evidence
@@ -18,10 +19,14 @@ from .report_state import EDITABLE, evidence
 
 @dataclass(frozen=True)
 class _Row:
-    title: Any
-    evidence: Any
+    """The widgets of one attribute: a line that says what speaks for it, the box below, and the button that takes a change back."""
+
+    told: Any
     field: Any
     undo: Any
+
+    def tell(self, title: str, text: str) -> None:
+        self.told.text = f"<b>{escape(title)}</b> · {escape(text)}"
 
 
 class AttributeEditor:
@@ -36,14 +41,13 @@ class AttributeEditor:
         grid = qt.QGridLayout(widget)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setVerticalSpacing(2)
-        grid.setColumnStretch(1, 1)
+        grid.setColumnStretch(0, 1)
         for number, key in enumerate(TABLE):
             row = self._row(key)
             self.rows[key] = row
-            grid.addWidget(row.title, 2 * number, 0)
-            grid.addWidget(row.evidence, 2 * number, 1, 1, 2)
+            grid.addWidget(row.told, 2 * number, 0)
+            grid.addWidget(row.undo, 2 * number, 1)
             grid.addWidget(row.field, 2 * number + 1, 0, 1, 2)
-            grid.addWidget(row.undo, 2 * number + 1, 2)
 
     def show(self, shown: Finding, edits: Collection[str]) -> None:
         """Show a finding with the reader's changes in it; ``edits``: keys that were changed."""
@@ -55,24 +59,16 @@ class AttributeEditor:
             else:
                 _fill(row.field, key, value)
             row.field.toolTip = f"{TABLE[key].definition}\n{value or _('not known')}"
-            row.evidence.text = _evidence_text(shown, key, key in edits)
+            row.tell(TABLE[key].title, _evidence_text(shown, key, key in edits))
             row.undo.visible = key in edits
-            font = row.title.font
-            font.setBold(key in edits)
-            row.title.setFont(font)
         self._showing = False
 
     def _row(self, key: str) -> _Row:
-        title = qt.QLabel(TABLE[key].title)
-        title.setObjectName(f"title_{key}")
-        title.toolTip = TABLE[key].definition
         told = qt.QLabel()
-        told.setObjectName(f"evidence_{key}")
+        told.setObjectName(f"told_{key}")
         told.wordWrap = True
+        told.toolTip = TABLE[key].definition
         told.setAccessibleName(_("What speaks for {attribute}").format(attribute=TABLE[key].title))
-        small = qt.QFont(told.font)
-        small.setPointSizeF(0.9 * small.pointSizeF())
-        told.setFont(small)
         if key == "size":
             field = qt.QLineEdit()
             field.setPlaceholderText(_("Z×X×Y mm, such as 25×25×37 mm"))
@@ -94,7 +90,7 @@ class AttributeEditor:
         undo.setAccessibleName(undo.toolTip)
         undo.visible = False
         undo.connect("clicked(bool)", lambda _clicked=False: self._taken_back(key))
-        return _Row(title, told, field, undo)
+        return _Row(told, field, undo)
 
     def _change(self, key: str, text: str) -> None:
         if self._showing:
@@ -105,7 +101,7 @@ class AttributeEditor:
         try:
             self._edited(key, text)
         except InputError as error:
-            self.rows[key].evidence.text = str(error)
+            self.rows[key].tell(TABLE[key].title, str(error))
 
 
 class _NoWheel(qt.QObject):
@@ -129,29 +125,40 @@ def _fill(box, key: str, value: str | None) -> None:
 
 
 def _evidence_text(item: Finding, key: str, edited: bool) -> str:
-    """In words: "edited by reader · predicted Hypodense 87 % · measured Hypodense (−35 HU to its surroundings)"."""
+    """In words what speaks for the value that is shown, and against it: "predicted, 87 % · measured: Isodense (−4 HU to its surroundings)"."""
     if key == "location":
         detail = item.report.location_detail
         return detail if detail and detail != item.report.location else _("follows from the type")
+    value = item.report.value(key)
     measured, predicted, reason = evidence(item, key)
     parts = [_("edited by reader")] if edited else []
     if predicted is not None:
         option, share, trained = predicted
-        if trained:
-            parts.append(_("predicted: {option}, {percent} %").format(option=option, percent=round(100 * share)))
+        percent = round(100 * share)
+        if not trained:
+            parts.append(_("random weights: {option}").format(option=option))
+        elif option == value:
+            parts.append(_("predicted, {percent} %").format(percent=percent))
         else:
-            parts.append(_("random weights: {option} (means nothing)").format(option=option))
+            parts.append(_("predicted: {option}, {percent} %").format(option=option, percent=percent))
     if measured is not None:
-        text = _("measured: {option}").format(option=measured.value)
-        delta = (measured.figure or {}).get("density_delta_hu")
-        if delta is not None:
-            number = f"{delta:+.0f}".replace("-", "\u2212")
-            text += " " + _("({number} HU to its surroundings)").format(number=number)
-        if measured.confidence is not None:
-            text += " " + _("({percent} % sure)").format(percent=round(100 * measured.confidence))
-        parts.append(text)
+        same = measured.value == value
+        parts.append(_("measured") if same else _("measured: {option}").format(option=measured.value))
+        parts[-1] += _figure(measured)
     elif reason:
         parts.append(_("not measured: {reason}").format(reason=reason))
     elif predicted is None and not edited:
         parts.append(_("needs an organ map or a model"))
     return " · ".join(parts)
+
+
+def _figure(measured: AttributeValue) -> str:
+    """The figure that a reader asks for first, and how sure the measurement is."""
+    text = ""
+    delta = (measured.figure or {}).get("density_delta_hu")
+    if delta is not None:
+        number = f"{delta:+.0f}".replace("-", "\u2212")
+        text += " " + _("({number} HU to its surroundings)").format(number=number)
+    if measured.confidence is not None:
+        text += " " + _("({percent} % sure)").format(percent=round(100 * measured.confidence))
+    return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import qt
 
@@ -43,17 +45,15 @@ def key_views(item: Finding, ct: Volume) -> BlockyViews:
     )  # fmt: skip
 
 
-def key_pixmaps(item: Finding, ct: Volume, pixels: int) -> list[tuple[str, object]]:
-    """(plane, QPixmap of ``pixels`` square) for axial, coronal and sagittal."""
+def key_pixmaps(item: Finding, ct: Volume, pixels: int) -> Iterator[tuple[str, object]]:
+    """(plane, QPixmap of ``pixels`` square) for axial, coronal and sagittal, each made when it is asked for."""
     views = key_views(item, ct)
-    pictures = []
     for plane in PLANES:
         lines = []
         if plane == "axial":
             for line, colour in ((item.long_axis, _LONG), (item.short_axis, _SHORT)):
                 lines.append(([views.place("axial", ct.to_index(np.array(end))) for end in _ends(line)], colour))
-        pictures.append((plane, _pixmap(views.view(plane, pixels), pixels, lines)))
-    return pictures
+        yield plane, _pixmap(views.view(plane, pixels), pixels, lines)
 
 
 def _ends(line) -> tuple:

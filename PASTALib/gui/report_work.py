@@ -16,6 +16,7 @@ from ..mrml.volumes import NodeImage
 from ..organs import OrganMap
 from ..progress import Progress
 from ..reporting.document import ModelFacts, ReportDocument, write_json
+from ..reporting.views import anatomical_axes
 from ..volume import Volume
 from ..worker.find import split_masks
 from .job_steps import InThread, InWorker, Steps
@@ -126,6 +127,7 @@ def _read(request: ReportRequest, progress: Progress) -> _Read:
         organs = source.organ_map(ct)
     else:
         notes.append(_("without an organ map, shape, density and the like are not measured"))
+    anatomical_axes(ct.affine)  # loads what key images need, which would hold up the GUI's thread at the first of them
     return _Read(ct, mask, organs, list(dict.fromkeys(notes)))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import qt
+from slicer.i18n import tr as _
 
 from ..reporting.document import volume_text
 from .module_widget import jump_to
 from .segment_nodes import LesionRow
 
-_SHOWN_ROWS = 6
+_SHOWN_ROWS = 8
 
 
 class LesionList:
@@ -31,6 +32,8 @@ class LesionList:
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setStretchLastSection(True)
+        self._refit = _Refit(table, self.fit)
+        table.installEventFilter(self._refit)
         table.connect("itemSelectionChanged()", self._selected)
 
     def fill(self, rows: Sequence[Sequence[str]], points: Sequence[Sequence[float]]) -> None:
@@ -46,7 +49,7 @@ class LesionList:
         self._table.clearSelection()
         self._table.setCurrentItem(None)
         self._table.blockSignals(False)
-        self._fit()
+        self.fit()
 
     def set_text(self, row: int, column: int, text: str) -> None:
         """Change one cell."""
@@ -68,16 +71,43 @@ class LesionList:
             jump_to(self._points[row])
             self._picked(row)
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
         """As high as its rows, up to a few of them: a panel scrolls as a whole."""
         self._table.resizeRowsToContents()
-        rows = min(max(len(self._points), 1), _SHOWN_ROWS)
-        row = self._table.rowHeight(0) if self._points else self._table.fontMetrics().height() + 6
-        head = self._table.horizontalHeader().sizeHint.height()
-        bar = self._table.horizontalScrollBar().sizeHint.height()
-        self._table.setFixedHeight(head + rows * row + bar + 4)
+        header = self._table.horizontalHeader()
+        rows = sum(self._table.rowHeight(row) for row in range(min(len(self._points), _SHOWN_ROWS)))
+        height = header.sizeHint.height() + rows + 2 * self._table.frameWidth
+        if self._table.sizeHintForColumn(0) >= 0 and header.length() > self._table.viewport().width:
+            height += self._table.horizontalScrollBar().sizeHint.height()
+        if height != self._table.height:
+            self._table.setFixedHeight(height)
+
+
+class _Refit(qt.QObject):
+    """Has a table's height follow its width and its font."""
+
+    def __init__(self, table, fit: Callable[[], None]):
+        qt.QObject.__init__(self, table)
+        self._timer = qt.QTimer(self)  # gone with the table
+        self._timer.setSingleShot(True)
+        self._timer.connect("timeout()", fit)
+
+    def eventFilter(self, watched, event) -> bool:
+        if event.type() in (qt.QEvent.Resize, qt.QEvent.FontChange):
+            self._timer.start(0)  # once the header has its new width
+        return False
 
 
 def row_texts(row: LesionRow) -> tuple[str, str, str, str]:
-    """A lesion as the list shows it: name, axial size, volume, place."""
-    return row.name, f"{row.long_mm:.0f} × {row.short_mm:.0f} mm", volume_text(row.volume_ml), row.place
+    """A lesion as the list shows it: name, axial diameters in mm, volume in ml, place."""
+    return row.name, *sizes(row.long_mm, row.short_mm, row.volume_ml), row.place
+
+
+def sizes(long_mm: float, short_mm: float, volume_ml: float) -> tuple[str, str]:
+    """Axial diameters and volume as figures, for columns that name the units."""
+    return f"{long_mm:.0f} × {short_mm:.0f}", volume_text(volume_ml).removesuffix(" ml")
+
+
+def size_titles() -> tuple[str, str]:
+    """Titles of the columns of ``sizes``."""
+    return _("Axial mm"), _("ml")

@@ -203,7 +203,7 @@ def test_a_bad_environment_is_explained(panel, host, tmp_path):
     try:
         panel.press(panel.ui.applyButton)
         assert "holds no Python" in host.texts("error")[0] and not panel.widget.bar.running
-        assert tmp_path.name in panel.widget.networks.button.text
+        assert panel.widget.networks.button.text == f"Networks: {tmp_path.name}"
     finally:
         settings.set_worker_python(None)
 
