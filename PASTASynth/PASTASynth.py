@@ -68,7 +68,7 @@ class PASTASynthParameterNode:
     handles: bool = False
     shape: str = ""
     density: str = ""
-    densityDelta: Annotated[float, WithinRange(-200, 200), Decimals(0)] = -40.0
+    densityDelta: Annotated[float, WithinRange(-1000, 1000), Decimals(0)] = -40.0
     heterogeneity: str = ""
     surface: str = ""
     invasion: str = ""

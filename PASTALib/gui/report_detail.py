@@ -52,6 +52,11 @@ class LesionDetail:
         """Show the attributes alone, after a change."""
         self.editor.show(item, edits)
 
+    @property
+    def drawing(self) -> bool:
+        """Whether pictures are still to come."""
+        return self._timer.active
+
     def _draw_next(self) -> None:
         try:
             label, (plane, pixmap) = next(self._waiting)

@@ -11,7 +11,7 @@ from ..reporting.document import volume_text
 from .module_widget import jump_to
 from .segment_nodes import LesionRow
 
-_SHOWN_ROWS = 8
+_SHOWN_ROWS = 10
 
 
 class LesionList:
@@ -30,8 +30,10 @@ class LesionList:
         table.setTabKeyNavigation(False)
         table.verticalHeader().hide()
         header = table.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.setStretchLastSection(True)
+        for column in range(len(titles)):  # names and places take what figures leave, and are wrapped
+            words = column in (0, len(titles) - 1)
+            header.setSectionResizeMode(column, qt.QHeaderView.Stretch if words else qt.QHeaderView.ResizeToContents)
+        table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         self._refit = _Refit(table, self.fit)
         table.installEventFilter(self._refit)
         table.connect("itemSelectionChanged()", self._selected)
@@ -53,7 +55,9 @@ class LesionList:
 
     def set_text(self, row: int, column: int, text: str) -> None:
         """Change one cell."""
-        self._table.item(row, column).setText(text)
+        for change in (self._table.item(row, column).setText, self._table.item(row, column).setToolTip):
+            change(text)
+        self._refit.soon()
 
     @property
     def row(self) -> int:
@@ -77,8 +81,6 @@ class LesionList:
         header = self._table.horizontalHeader()
         rows = sum(self._table.rowHeight(row) for row in range(min(len(self._points), _SHOWN_ROWS)))
         height = header.sizeHint.height() + rows + 2 * self._table.frameWidth
-        if self._table.sizeHintForColumn(0) >= 0 and header.length() > self._table.viewport().width:
-            height += self._table.horizontalScrollBar().sizeHint.height()
         if height != self._table.height:
             self._table.setFixedHeight(height)
 
@@ -94,8 +96,12 @@ class _Refit(qt.QObject):
 
     def eventFilter(self, watched, event) -> bool:
         if event.type() in (qt.QEvent.Resize, qt.QEvent.FontChange):
-            self._timer.start(0)  # once the header has its new width
+            self.soon()
         return False
+
+    def soon(self) -> None:
+        """Fit the table once its header has its new width."""
+        self._timer.start(0)
 
 
 def row_texts(row: LesionRow) -> tuple[str, str, str, str]:

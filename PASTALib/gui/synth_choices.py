@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from .. import taxonomy
 from ..attributes import LEARNED
-from ..synthesis.draw import allowed_options
+from ..synthesis.draw import HYPER, HYPO, ISO, ISO_LIMIT_HU, allowed_options
 from ..synthesis.scan import PreparedScan
 from ..synthesis.spec import LesionRequest
 
@@ -47,6 +47,26 @@ def _why_not(lesion: taxonomy.Lesion, scan: PreparedScan | None, any_phase: bool
 def option_choices(lesion: str, phase: str | None) -> dict[str, tuple[str, ...]]:
     """The options that a type allows, by attribute."""
     return allowed_options(lesion, phase)
+
+
+# How far a type may differ from the tissue around it (HU), and what is proposed: lesions of soft tissue differ by tens, the others by hundreds.
+_REACH_HU = {
+    "lung_tumor": (1000, 850),
+    "kidney_stone": (1000, 500),
+    "gallstone": (800, 80),
+    "bone_metastasis": (600, 200),
+}
+_SOFT_TISSUE_HU = (150, 40)
+
+
+def difference_range(lesion: str, phase: str | None) -> tuple[int, int, int]:
+    """Least and largest difference in HU to ask for, and one to begin with; all are of a density that the type allows."""
+    allowed = option_choices(lesion, phase)["density"]
+    reach, first = _REACH_HU.get(lesion, _SOFT_TISSUE_HU)
+    iso = int(ISO_LIMIT_HU)
+    low = -reach if HYPO in allowed else -iso if ISO in allowed else iso + 1
+    high = reach if HYPER in allowed else iso if ISO in allowed else -iso - 1
+    return low, high, -first if HYPO in allowed else first
 
 
 @dataclass(frozen=True)

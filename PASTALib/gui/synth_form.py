@@ -8,7 +8,7 @@ from slicer.util import NodeModify
 
 from ..attributes import LEARNED, TABLE
 from ..synthesis.scan import PreparedScan
-from .synth_choices import ANY, BY_HU, option_choices, type_choices
+from .synth_choices import ANY, BY_HU, difference_range, option_choices, type_choices
 
 _FLAGS_ROLE = 255  # Qt::UserRole - 1, where QStandardItemModel keeps an item's flags
 _ENABLED_FLAGS = 33  # Qt::ItemIsSelectable | Qt::ItemIsEnabled
@@ -36,6 +36,7 @@ class LesionForm:
         with NodeModify(parameters):  # one change, or a lesion of half the wishes would be asked for
             self._show_types()
             self._show_options()
+            self._show_difference()
         ui, given = self._ui, parameters.sizeGiven
         for name in ("sizeZBox", "sizeXBox", "sizeYBox", "handlesBox"):
             getattr(ui, name).enabled = bool(given)
@@ -84,6 +85,17 @@ class LesionForm:
                 box.toolTip = f"{TABLE[key].definition}. " + _("Only what this type can be; any: drawn by its priors.")
             box.setCurrentIndex(values.index(getattr(parameters, key)))
             box.blockSignals(False)
+
+    def _show_difference(self) -> None:
+        parameters, slider = self._parameters, self._ui.densityDeltaSlider
+        low, high, first = difference_range(parameters.lesion, self._scan.phase if self._scan is not None else None)
+        if not low <= parameters.densityDelta <= high:
+            parameters.densityDelta = float(first)
+        if (slider.minimum, slider.maximum) != (low, high):
+            slider.blockSignals(True)
+            slider.setRange(low, high)
+            slider.value = parameters.densityDelta
+            slider.blockSignals(False)
 
     def _type_chosen(self, index: int) -> None:
         if self._parameters is not None:

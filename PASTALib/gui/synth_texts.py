@@ -40,7 +40,9 @@ def remarks(result: SynthesisResult, click: tuple[float, float, float] | None, s
         off = dist(result.center_ras, click)
         if off > OFF_VOXELS * float(scan.spacing.min()) + 1e-6:
             lines.append(
-                _("Its centre lies {off:.1f} mm from the click, at the nearest place where this lesion can lie.").format(off=off)
+                _(
+                    "Its centre lies {off:.1f} mm from the click, at the nearest place where this lesion can lie."
+                ).format(off=off)
             )
     if not result.accepted:
         why = result.log[-1].split(": ", 1)[-1] if result.log else ""

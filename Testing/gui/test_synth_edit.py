@@ -105,6 +105,25 @@ def test_a_type_limits_the_options(started):  # noqa: F811
     assert "Hyperdense" in [ui.densityBox.itemText(i) for i in range(ui.densityBox.count)]
 
 
+def test_differences_that_a_type_can_have(started):  # noqa: F811
+    """The slider offers only what is of a density that the type allows."""
+    ui = started.ui
+    started.module.press(ui.anyPhaseBox)
+    ranges = {}
+    for lesion in taxonomy.LESIONS:
+        started.choose_type(lesion.name)
+        started.module.choose(ui.densityBox, "by HU difference")
+        ranges[lesion.key] = ui.densityDeltaSlider.minimum, ui.densityDeltaSlider.maximum
+        assert ranges[lesion.key][0] <= started.parameters.densityDelta == ui.densityDeltaSlider.value
+        assert started.parameters.densityDelta <= ranges[lesion.key][1]
+    assert ranges["liver_tumor"] == (-150, 150) and ranges["liver_cyst"] == (-150, -11)
+    assert ranges["kidney_stone"] == (11, 1000) and ranges["bone_metastasis"] == (-600, 600)
+    started.choose_type("Kidney stone")
+    started.give_size(8.0)
+    _hit, stone = started.place("kidney", started.session.scan.organs)
+    assert stone.result.measurement.values["density"] == "Hyperdense"
+
+
 def test_types_that_cannot_be_say_why(started):  # noqa: F811
     import qt
 
