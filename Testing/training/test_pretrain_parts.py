@@ -269,3 +269,30 @@ def test_lesions_begin_as_their_organs():
     for lesion in taxonomy.LESIONS:
         organ = taxonomy.organ(lesion.organ).value
         torch.testing.assert_close(after[:, lesion.value], 0.8 * before[:, organ], atol=1e-4, rtol=1e-4)
+
+
+def test_offsets_make_the_most_of_shy_lesion_outputs():
+    """Lesion voxels that the network rates 3 logits below the organ, others 6 below: an offset between is found, for that type alone."""
+    from training.segmentation.calibrate import calibrate, with_offsets
+
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[2:, 2:, 2:], labels[4:, 4:, 4:] = 2, 12  # liver, and a liver tumour in it
+    logits = np.full((26, 8, 8, 8), -20.0, np.float32)
+    logits[0][labels == 0] = logits[2][labels > 0] = 5.0
+    logits[12][labels == 2], logits[12][labels == 12] = -1.0, 2.0
+
+    import training.segmentation.calibrate as module
+
+    network = initialise(PastaNet(NetworkShape.of_width(4, classes=26)), 0).eval()
+    pool = module._Pool(26)
+    pool.add(logits.reshape(26, -1).T, labels.ravel())
+    offsets = pool.best()
+    assert 3 < offsets[12] < 6 and np.count_nonzero(offsets) == 1
+    image = torch.rand(1, 1, 32, 32, 64)
+    with torch.no_grad():
+        difference = with_offsets(network, offsets)(image) - network(image)
+    torch.testing.assert_close(
+        difference, torch.from_numpy(offsets).view(1, 26, 1, 1, 1).expand_as(difference), atol=1e-4, rtol=0
+    )
+    made, told = calibrate(network, [(image, np.zeros(image.shape[2:], np.uint8))], 1)
+    assert set(told.values()) == {0.0} and made.shape.biases  # no lesion there: nothing to fit

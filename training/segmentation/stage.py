@@ -21,6 +21,7 @@ from PASTALib.networks.unet import PastaNet, initialise
 from PASTALib.progress import Progress, silent
 
 from ..runs import Run, write_json
+from .calibrate import calibrate
 from .dataset import list_cases
 from .evaluate import evaluate
 from .export import MODEL, export_model, make_card
@@ -32,7 +33,7 @@ from .recipe import make_optimiser, precision_of
 from .sources import SynthesisSamples
 
 CASES, SYNTHESIS = SOURCES = ("cases", "synthesis")
-SCORES = "evaluation.json"
+SCORES, OFFSETS = "evaluation.json", "offsets.json"
 
 
 def pretrain(
@@ -95,12 +96,30 @@ def pretrain(
             progress=progress,
         )
         told = samples.describe()
+        if ranks.first and settings["calibration_patches"]:
+            network = _calibrated(run, network, samples, intensity, settings, progress)
     if not ranks.first or settings["regions"]:
         return None
     if weights is not None:
         told += f", starting from {weights.name}"
     steps = settings["epochs"] * settings["iterations"]
     return export_model(run.folder / MODEL, network, make_card(settings, intensity, name, told, steps))
+
+
+def _calibrated(run: Run, network: PastaNet, samples: SynthesisSamples, intensity, settings, progress: Progress):
+    """With offsets of the lesion outputs, which are also kept as ``offsets.json``."""
+    count, patch = settings["calibration_patches"], tuple(settings["patch"])
+
+    def patches():
+        for number in range(
+            settings["validation_patches"], settings["validation_patches"] + count
+        ):  # not those of validation
+            hu, labels = samples.held_out(number, patch)
+            yield torch.from_numpy(intensity(hu))[None, None], labels
+
+    network, offsets = calibrate(network, patches(), count, progress)
+    write_json(run.folder / OFFSETS, offsets)
+    return network
 
 
 def _same_data(run: Run, digest: str) -> None:
