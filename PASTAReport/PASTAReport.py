@@ -26,6 +26,7 @@ from PASTALib import taxonomy
 from PASTALib.errors import InputError
 from PASTALib.gui import sample_data, settings
 from PASTALib.gui.dependencies import ensure_torch
+from PASTALib.gui.jobs import Jobs
 from PASTALib.gui.module_widget import ModuleWidget, likely_ct, show_in_slices, stress
 from PASTALib.gui.network_panel import ModelBox, NetworkPanel
 from PASTALib.gui.report_detail import LesionDetail
@@ -33,7 +34,7 @@ from PASTALib.gui.report_export import ReportExport
 from PASTALib.gui.report_nodes import keep_report, read_report, report_node
 from PASTALib.gui.report_state import ReportState
 from PASTALib.gui.report_types import TypesForm
-from PASTALib.gui.report_work import ReportRequest, report_steps, told_types, untold
+from PASTALib.gui.report_work import ReportRequest, report_steps, told_types, trust, untold
 from PASTALib.gui.segment_lesions import LesionList, size_titles, sizes
 from PASTALib.mrml.dicom_origin import INSTANCES
 from PASTALib.mrml.organ_source import label_source
@@ -186,7 +187,7 @@ class PASTAReportWidget(ModuleWidget):
         """One lesion as the list shows it."""
         item = self.state.shown(number)
         name = f"{item.number} {item.name}"
-        name = _("{lesion}, edited").format(lesion=name) if self.state.edits[number] else name
+        name = _("{lesion} ✎").format(lesion=name) if self.state.edits[number] else name
         figures = sizes(item.long_axis.length_mm, item.short_axis.length_mm, item.volume_ml)
         return name, *figures, item.place
 
@@ -202,17 +203,7 @@ class PASTAReportWidget(ModuleWidget):
         ui = self.ui
         if self.state is None:
             return
-        warnings = [_("For research and teaching. Not for diagnosis.")]
-        if self.state.found.untrained:
-            warnings.insert(
-                0, _("Random weights: the predictions mean nothing; only what is measured comes from the scan.")
-            )
-        if self.stale:
-            warnings.insert(
-                0, _("The segmentation has changed since it was measured: measure again. Your changes are kept.")
-            )
-        if not self.state.found.findings:
-            warnings.insert(0, _("No lesion of 3 mm or more was found in the segmentation."))
+        warnings = trust(self.state, self.stale)
         ui.warningLabel.text = "\n".join(warnings)
         stress(ui.warningLabel, len(warnings) > 1)
         notes = [note[:1].upper() + note[1:] for note in self.state.found.notes]
@@ -316,7 +307,7 @@ class PASTAReportLogic(ScriptedLoadableModuleLogic):
 
 
 class PASTAReportTest(ScriptedLoadableModuleTest):
-    """Self-test: what the logic asks for on a phantom with a drawn lesion."""
+    """Self-test: a drawn lesion on a phantom."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
@@ -326,7 +317,7 @@ class PASTAReportTest(ScriptedLoadableModuleTest):
         self.test_drawn_lesion()
 
     def test_drawn_lesion(self):
-        """A segment without a telling name needs a type; then the lesion is ready to be measured."""
+        """A segment without a telling name needs a type; then it is measured, edited and kept."""
         ct, organs = sample_data.add_phantom(taxonomy.ENHANCED, spacing_mm=6.0)
         drawn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
         drawn.SetReferenceImageGeometryParameterFromVolumeNode(ct)
@@ -340,5 +331,13 @@ class PASTAReportTest(ScriptedLoadableModuleTest):
         self.assertIn("type", logic.missing(parameters))
         parameters.types = {"Segment_1": "liver_cyst"}
         self.assertEqual(logic.missing(parameters), "")
-        self.assertEqual(logic.request(parameters).types, {"Segment_1": "liver_cyst"})
+        jobs = Jobs(settings.worker_python())
+        try:
+            state = jobs.wait_for(report_steps(logic.request(parameters)))
+        finally:
+            jobs.close()
+        self.assertEqual([item.name for item in state.found.findings], ["Liver cyst"])
+        state.edit(0, "surface", "Well-defined margin")
+        node = logic.keep(state, ct, drawn, organs)
+        self.assertEqual(read_report(node).document().to_json(), state.document().to_json())
         self.delayDisplay(_("Test passed"))

@@ -30,8 +30,9 @@ from PASTALib import taxonomy
 from PASTALib.errors import InputError
 from PASTALib.gui import sample_data, settings
 from PASTALib.gui.dependencies import ensure_torch
+from PASTALib.gui.jobs import Jobs
 from PASTALib.gui.module_widget import ModuleWidget, likely_ct, show_in_slices, stress
-from PASTALib.gui.network_panel import ModelBox, NetworkPanel
+from PASTALib.gui.network_panel import ModelBox, NetworkPanel, torch_is_here
 from PASTALib.gui.segment_lesions import LesionList, row_texts, size_titles
 from PASTALib.gui.segment_nodes import add_result, read_lesions
 from PASTALib.gui.segment_work import SegmentRequest, SegmentResult, segment_steps
@@ -242,7 +243,7 @@ class PASTASegmentTest(ScriptedLoadableModuleTest):
         self.test_phantom()
 
     def test_phantom(self):
-        """The whole flow on a coarse phantom; without torch its explanation is all that can be tested."""
+        """From the sample to segments in the scene; without torch as far as the request."""
         ct, organs = sample_data.add_phantom(taxonomy.ENHANCED, spacing_mm=6.0)
         logic = PASTASegmentLogic()
         parameters = logic.getParameterNode()
@@ -251,4 +252,13 @@ class PASTASegmentTest(ScriptedLoadableModuleTest):
         self.assertEqual(logic.missing(parameters), "")
         request = logic.request(parameters, "cpu")
         self.assertEqual(request.ct.array.shape, slicer.util.arrayFromVolume(ct).shape)
+        if torch_is_here():
+            jobs = Jobs(settings.worker_python())
+            try:
+                segmentation, volumes, lesions = logic.add(jobs.wait_for(segment_steps(request)), ct)
+            finally:
+                jobs.close()
+            self.assertGreater(segmentation.GetSegmentation().GetNumberOfSegments(), 0)
+            self.assertEqual(len(read_lesions(lesions)), lesions.GetTable().GetNumberOfRows())
+            self.assertIs(parameters.volumes, volumes)
         self.delayDisplay(_("Test passed"))

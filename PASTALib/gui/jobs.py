@@ -6,6 +6,7 @@ milliseconds for news: that is when threads, the worker client's among them, get
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,23 @@ class Jobs:
         run = Run(self, steps, done, failed, progress, cancelled)
         run.advance()
         return run
+
+    def wait_for(self, steps: Steps) -> Any:
+        """What steps return; events are handled meanwhile. For scripts and self-tests. Raises WorkerError with the line that tells what failed."""
+        ends: list[tuple[bool, Any]] = []
+        self.run(
+            steps,
+            done=lambda outcome: ends.append((True, outcome)),
+            failed=lambda line, details: ends.append((False, WorkerError(line, details))),
+            cancelled=lambda: ends.append((False, Cancelled("cancelled"))),
+        )
+        while not ends:
+            qt.QApplication.processEvents()
+            time.sleep(0.005)
+        succeeded, outcome = ends[0]
+        if not succeeded:
+            raise outcome
+        return outcome
 
     def use(self, python: str | Path | None) -> None:
         """Have jobs run in another environment from now on. InputError when it is none; then all stays as it is."""

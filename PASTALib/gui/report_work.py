@@ -138,6 +138,18 @@ def _predicted(document: ReportDocument, told: Mapping) -> ReportDocument:
     return replace(document, findings=findings, model=model, notes=[*document.notes, *told["notes"]])
 
 
+def trust(state: ReportState, stale: bool) -> list[str]:
+    """How far a report may be trusted, the gravest first. ``stale``: the segmentation has changed since."""
+    lines = []
+    if not state.found.findings:
+        lines.append(_("No lesion of 3 mm or more was found in the segmentation."))
+    if stale:
+        lines.append(_("The segmentation has changed since it was measured: measure again. Your changes are kept."))
+    if state.found.untrained:
+        lines.append(_("Random weights: the predictions mean nothing; only what is measured comes from the scan."))
+    return [*lines, _("For research and teaching. Not for diagnosis.")]
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Export
 

@@ -46,7 +46,7 @@ def segment(params, arrays, progress, state):
     names = NAMES | ({"30": "spleen"} if (labels == 30).any() else {})
     for step in range(3):
         progress(step + 1, 3, "segmenting")
-    notes = ["trained on generated lesions only"]
+    notes = ["a stand-in for a network, not a result"]
     return {"names": names, "model": "stand-in", "trained": True, "notes": notes}, {"labels": labels}
 
 

@@ -45,7 +45,7 @@ def measure(module, model: str = "") -> None:
     module.widget.parameters.model = model
     module.press(module.ui.applyButton)
     finish(module)
-    module.wait_until(lambda: not module.widget.detail._timer.active)  # the pictures are drawn
+    module.wait_until(lambda: not module.widget.detail.drawing)  # the pictures are drawn
 
 
 def cells(module, row: int) -> list[str]:
@@ -154,7 +154,7 @@ def test_an_edit_is_marked_kept_and_taken_back(panel):
     assert before != "Ill-defined margin"
     row = field(panel, "surface")
     assert told(panel, "surface").startswith("edited by reader · measured") and row.undo.isVisible()
-    assert cells(panel, 0)[0] == "1 Liver tumor, edited"
+    assert cells(panel, 0)[0] == "1 Liver tumor ✎"
     panel.widget.list.pick(1)
     assert not field(panel, "surface").undo.isVisible()
     panel.widget.list.pick(0)
@@ -227,7 +227,7 @@ def test_edits_survive_saving_and_loading(panel, torso, tmp_path, open_module):
     state = again.widget.state
     assert state.document().to_json() == document
     assert all((a == b.mask).all() for a, b in zip(masks, state.found.findings, strict=True))
-    assert field(again, "surface").undo.isVisible() and cells(again, 1)[0] == "2 Kidney cyst, edited"
+    assert field(again, "surface").undo.isVisible() and cells(again, 1)[0] == "2 Kidney cyst ✎"
     panel.closed = True
 
 

@@ -89,7 +89,7 @@ def test_the_whole_flow(panel, torso, tmp_path, host):
     assert [row[0] for row in rows] == ["Liver tumor 1", "Kidney cyst 1"]
     assert rows[0][3] == "Liver" and rows[1][3] in ("Left kidney", "Right kidney")
     assert "Not for diagnosis" in ui.warningLabel.text
-    assert "Trained on generated lesions only" in ui.notesLabel.text
+    assert "A stand-in for a network, not a result" in ui.notesLabel.text
     assert "2 lesions" in ui.summaryLabel.text
 
 
