@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Union
 
 import qt
 import slicer
@@ -25,6 +25,7 @@ except ImportError:  # in a clone the library lies one folder up
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from PASTALib.gui import sample_data
+from PASTALib.gui.dependencies import ensure_torch
 from PASTALib.gui.jobs import Jobs
 from PASTALib.gui.module_widget import likely_ct, show_in_slices
 from PASTALib.gui.network_panel import NetworkPanel, torch_is_here
@@ -57,7 +58,7 @@ class PASTASynthParameterNode:
     """All that the panel asks for. Texts of attributes are option strings; empty: any."""
 
     ct: vtkMRMLScalarVolumeNode
-    organs: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode
+    organs: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode]  # noqa: UP007  older Slicers know this form only
     scheme: OrganScheme = OrganScheme.Auto
     lesion: str = "liver_tumor"  # the combo box of types is filled by LesionForm, as are those of the attributes
     anyPhase: bool = False
@@ -201,8 +202,9 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is not None:
             self.parameters.disconnectGui(self._connected)
             self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
-        self.parameters = self.editor.parameters = self.scan.parameters = parameters
-        if parameters is not None:
+        self.parameters = parameters
+        if parameters is not None:  # work that is still on its way when the module is left goes on with those it has
+            self.editor.parameters = self.scan.parameters = parameters
             self._connected = parameters.connectGui(self.ui)
             self.ui.weightsPath.currentPath = parameters.weights
             self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
@@ -216,7 +218,8 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _opened(self, session):
         show_in_slices(session.nodes.output)
-        display = self.parameters.organs.GetDisplayNode() if self.parameters.organs is not None else None
+        organs = self.scan.parameters.organs
+        display = organs.GetDisplayNode() if organs is not None else None
         if display is not None:  # filled organs would hide the lesions
             display.SetVisibility(False)
         self.ui.scanSection.collapsed = True
@@ -237,8 +240,6 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.parameters.weights = path.strip()
 
     def _get_torch(self, *_clicked):
-        from PASTALib.gui.dependencies import ensure_torch
-
         ensure_torch()
         self.refresh()
 
@@ -290,8 +291,8 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _show_result(self, session):
         shown = self.list.shown
         self.table.show(shown, session.scan if session is not None else None)
-        title = _("3. Result")
-        self.ui.resultSection.text = title if shown is None else f"{title}: {shown.name}"
+        titled = _("3. Result") if shown is None else _("3. Result: {name}").format(name=shown.name)
+        self.ui.resultSection.text = titled
 
     def _show_views(self, session):
         ui, parameters = self.ui, self.parameters
@@ -310,17 +311,8 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         _say(ui.refinementLabel, missing or editor.refining)
 
     def _show_hint(self, session):
-        parameters, editor = self.parameters, self.editor
         found = self.scan.found(session) if session is None else None
-        self.ui.hintLabel.text = next_step(
-            parameters.ct is not None,
-            parameters.organs is not None,
-            found.GetName() if found is not None else "",
-            session is not None,
-            editor.current is not None,
-            editor.point.placing,
-            len(session.lesions) if session is not None else 0,
-        )
+        self.ui.hintLabel.text = next_step(self.parameters, session, self.editor.point.placing, found)
 
 
 def _say(label, text):

@@ -7,6 +7,7 @@ from math import dist
 from slicer.i18n import tr as _
 
 from ..mrml.placed_lesion import PlacedLesion
+from ..mrml.session import SynthesisSession
 from ..refinement.closed_loop import refinement_note
 from ..synthesis.scan import PreparedScan
 from ..synthesis.spec import SynthesisResult
@@ -14,21 +15,23 @@ from ..synthesis.spec import SynthesisResult
 OFF_VOXELS = 0.5  # of the finest axis: a lesion farther from the click is said to be
 
 
-def next_step(ct: bool, organs: bool, found: str, session: bool, current: bool, placing: bool, accepted: int) -> str:
-    """One line for a first-time user. ``found``: name of a saved session that can be continued."""
-    if not session:
-        if found:
-            return _("This scene holds a session, {name}: press Continue to go on with it.").format(name=found)
-        if not ct:
+def next_step(parameters, session: SynthesisSession | None, placing: bool, found) -> str:
+    """One line for a first-time user. ``found``: output volume of a session that can be continued, or None."""
+    if session is None:
+        if found is not None:
+            return _("This scene holds a session, {name}: press Continue to go on with it.").format(
+                name=found.GetName()
+            )
+        if parameters.ct is None:
             return _("Load a CT (or the phantom of Sample Data), then choose it below.")
-        if not organs:
+        if parameters.organs is None:
             return _("Choose a segmentation or label map of the organs, or have one computed.")
         return _("Press Start: the scan is measured once, then lesions can be placed.")
     if placing:
         return _("Click in a slice or 3D view where the lesion shall be. Esc cancels.")
-    if current:
+    if session.current is not None:
         return _("Change what you like, drag the point to move it; Accept (Ctrl+Return) keeps the lesion.")
-    if accepted:
+    if session.lesions:
         return _("Place another lesion, or save below: the new volume and segmentation are in the scene.")
     return _("Choose a type, press Place, and click in a view.")
 

@@ -209,6 +209,23 @@ def test_handles_set_size_and_place(started):  # noqa: F811
     assert not slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
 
 
+@pytest.mark.parametrize("flip", [1, -1])
+def test_handles_lie_along_the_axes_of_the_scan(host, flip):
+    """Also where the patient lies turned, the array is stored in another order, or an axis is mirrored."""
+    from PASTALib.gui.synth_handles import scan_axes
+    from PASTALib.volume import patient_axes
+
+    angle = np.radians(12.0)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([flip, 1.0, 1.0]) @ np.diag([0.8, 0.9, 2.5])
+    for order in ([0, 1, 2], [2, 0, 1]):
+        stored = affine[:, [*order, 3]]
+        axes = scan_axes(stored, patient_axes(stored))
+        assert np.allclose(axes.T @ axes, np.eye(3)) and np.linalg.det(axes) == pytest.approx(1.0)
+        assert np.allclose(np.abs(axes), np.abs(turn)), "x, y and z of the box are the scan's"
+
+
 def test_before_and_after(started):  # noqa: F811
     session = started.session
     _hit, lesion = started.place("liver", session.scan.organs)

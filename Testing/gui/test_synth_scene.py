@@ -145,6 +145,22 @@ def test_leaving_and_entering_again(started):  # noqa: F811
     assert lesion.result.request.mass_effect_mm == 1.0
 
 
+def test_work_goes_on_when_the_module_is_left(hand, phantom_enhanced):  # noqa: F811
+    add_nodes(phantom_enhanced.ct, phantom_enhanced.organs)
+    opened = hand()
+    opened.module.press(opened.ui.startButton)
+    opened.module.exit()
+    opened.wait(lambda: opened.session is not None)
+    opened.module.enter()
+    assert opened.ui.lesionSection.enabled
+    opened.module.press(opened.ui.somewhereButton)
+    opened.module.exit()
+    opened.settle()
+    opened.module.enter()
+    assert opened.editor.current is not None and not opened.editor.current.is_draft
+    assert opened.ui.lesionList.count == 1 and opened.ui.acceptButton.enabled
+
+
 def test_cleaning_up_leaves_results_and_nothing_else(started):  # noqa: F811
     import slicer
 
