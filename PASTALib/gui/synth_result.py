@@ -31,11 +31,7 @@ class ResultTable:
         table.setWordWrap(True)
         table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        self._timer = qt.QTimer(table)  # columns change their widths one by one
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(0)
-        self._timer.connect("timeout()", self.fit)
-        header.connect("sectionResized(int,int,int)", lambda *_: self._timer.start())
+        header.connect("sectionResized(int,int,int)", lambda *_: self.fit())
 
     def show(self, lesion: PlacedLesion | None, scan: PreparedScan | None) -> None:
         """Show a lesion; nothing for None. A draft leaves what is shown, greyed, until its measurement comes."""
