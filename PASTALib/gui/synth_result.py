@@ -9,6 +9,7 @@ from ..mrml.placed_lesion import PlacedLesion
 from ..reporting.rows import AttributeRow, rows_of
 from ..synthesis.scan import PreparedScan
 
+_LEAST_CHARACTERS = 48  # that three columns need
 _BINARY, _SURFACE = "Binary labelmap", "Closed surface"
 
 
@@ -18,6 +19,8 @@ class ResultTable:
     def __init__(self, table):
         self._table = table
         self._shown: object = None
+        self._rows: list[AttributeRow] = []
+        self._narrow = False
         table.setColumnCount(3)
         table.setHorizontalHeaderLabels([_("Attribute"), _("Asked for"), _("Measured")])
         header = table.horizontalHeader()
@@ -41,25 +44,36 @@ class ResultTable:
         if draft or (lesion is not None and lesion.result is self._shown):
             return
         self._shown = None if lesion is None else lesion.result
-        rows = [] if lesion is None else rows_of(lesion.result, float(scan.spacing.max()))
-        table.setRowCount(len(rows))
-        for number, row in enumerate(rows):
-            self._fill(number, row)
+        self._rows = [] if lesion is None else rows_of(lesion.result, float(scan.spacing.max()))
+        self._fill()
         self.fit()
 
     def fit(self) -> None:
-        """As high as its rows, so that the panel scrolls and not the table."""
+        """As high as its rows, so that the panel scrolls and not the table. Where three columns are too many, wishes stand below what is measured."""
         table = self._table
+        narrow = table.width < _LEAST_CHARACTERS * table.fontMetrics().averageCharWidth()
+        if narrow != self._narrow:
+            self._narrow = narrow
+            table.setColumnHidden(1, narrow)
+            self._fill()
         table.resizeRowsToContents()
         rows = sum(table.rowHeight(row) for row in range(table.rowCount))
         table.setFixedHeight(rows + table.horizontalHeader().sizeHint.height() + 4)
 
-    def _fill(self, number: int, row: AttributeRow) -> None:
+    def _fill(self) -> None:
+        self._table.setRowCount(len(self._rows))
+        for number, row in enumerate(self._rows):
+            self._fill_row(number, row)
+
+    def _fill_row(self, number: int, row: AttributeRow) -> None:
         asked = row.wanted if row.asked else _("any")
         if row.key in ("enhancement", "location"):
             asked = "\u2013"
+        reported = row.reported
+        if self._narrow and row.asked and row.wanted:
+            reported = _("{measured}\n(asked: {wanted})").format(measured=row.reported, wanted=row.wanted)
         tip = ". ".join(text for text in (row.origin, row.remark) if text)
-        for column, text in enumerate((row.name, asked, row.reported)):
+        for column, text in enumerate((row.name.removesuffix(" status"), asked, reported)):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tip)
             if row.asked and row.differs:

@@ -254,6 +254,15 @@ def test_the_table_shows_asked_and_measured(started):  # noqa: F811
     assert started.ui.resultSection.text == "3. Result: Liver tumor 1"
     started.module.press(started.ui.acceptButton)
     assert table.rowCount == 8, "still that of the lesion just accepted"
+    from Testing.slicerhost.screenshot import font_scale
+
+    with font_scale(1.8):  # three columns are too many then
+        started.settle()
+        assert table.isColumnHidden(1)
+        cells = {table.item(row, 0).text(): table.item(row, 2).text() for row in range(8)}
+        assert cells["Surface"].endswith("(asked: Well-defined margin)") and "asked" not in cells["Density"]
+    started.settle()
+    assert not table.isColumnHidden(1) and table.item(6, 1).text() == "Well-defined margin"
 
 
 def test_rows_of_the_list_show_lesions_in_the_views(started):  # noqa: F811
