@@ -79,15 +79,17 @@ def complete(finding: Finding, prediction: AttributePrediction | None) -> Findin
     """The finding with its report put together again.
 
     Enhancement, location and size stay as measured. The five learned attributes are those of ``prediction``, with its probability as
-    confidence; without a prediction (or where the network does not predict one) those of ``finding.measured``; otherwise they are left out.
+    confidence; without a prediction (or where the network does not predict one, or is ``weak``) those of ``finding.measured``; otherwise they
+    are left out.
     """
     values = {key: entry for key, entry in finding.report.values.items() if key not in LEARNED}
     for key in LEARNED:
         best = prediction.best(key) if prediction is not None else None
-        if best is not None:
+        measured = finding.measured.values.get(key) if finding.measured is not None else None
+        if best is not None and not (prediction.weak and measured is not None):
             values[key] = AttributeValue(best[0], "predicted", best[1])
-        elif finding.measured is not None and key in finding.measured.values:
-            values[key] = finding.measured.values[key]
+        elif measured is not None:
+            values[key] = measured
     report = StructuredReport(finding.lesion, values, finding.report.location_detail)
     return replace(finding, report=report, prediction=prediction)
 

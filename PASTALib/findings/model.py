@@ -21,13 +21,15 @@ class AttributePrediction:
     """A network's answer for one lesion.
 
     ``probabilities``: attribute key (of the five in ``attributes.LEARNED``; all or some) -> option string -> probability.
-    ``model``: name of the model. ``trained``: False for random weights, whose answers mean nothing.
+    ``model``: name of the model. ``trained``: False for random weights, whose answers mean nothing. ``weak``: hardly better than guessing the
+    commonest option, so that what is measured goes first.
     InputError for unknown attributes or options, missing options, and numbers that are no probabilities.
     """
 
     probabilities: dict[str, dict[str, float]]
     model: str
     trained: bool
+    weak: bool = False
 
     def __post_init__(self) -> None:
         clean: dict[str, dict[str, float]] = {}
@@ -46,14 +48,20 @@ class AttributePrediction:
 
     def to_json(self) -> dict:
         """JSON-ready dictionary; ``from_json`` gives back an equal prediction."""
-        return {"model": self.model, "trained": self.trained, "probabilities": self.probabilities}
+        weak = {"weak": True} if self.weak else {}
+        return {"model": self.model, "trained": self.trained, **weak, "probabilities": self.probabilities}
 
     @classmethod
     def from_json(cls, data: Mapping) -> AttributePrediction:
         """The prediction of ``to_json``; InputError when it is malformed."""
         if not isinstance(data, Mapping) or not isinstance(data.get("probabilities"), Mapping):
             raise InputError('prediction without "probabilities" by attribute')
-        return cls(dict(data["probabilities"]), str(data.get("model", "")), data.get("trained") is True)
+        return cls(
+            dict(data["probabilities"]),
+            str(data.get("model", "")),
+            data.get("trained") is True,
+            data.get("weak") is True,
+        )
 
 
 def _distribution(key: str, given: Mapping[str, float]) -> dict[str, float]:

@@ -54,6 +54,7 @@ def predict_attributes(
             {key: dict(zip(TABLE[key].options, map(float, rows[number]))) for key, rows in found.named.items()},
             model.card.name,
             model.card.trained,
+            model.card.weak_attributes,
         )
         for number in range(len(centres_ras))
     ]

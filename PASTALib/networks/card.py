@@ -24,7 +24,8 @@ class ModelCard:
     not segment. ``lesion``: the type that a background / organ / lesion model is for, when known. ``spacing_mm`` isotropic,
     ``patch`` (z, y, x) voxels of one window. ``orientation``: where image axes x, y, z run to (DICOM letters), ``intensity`` the map of HU,
     both for segmentation; ``attribute_orientation`` and ``attribute_intensity`` the same for attributes and features, whose crop has
-    ``attribute_crop`` voxels per side. ``mirror_axes``: array axes (z, y, x = 0, 1, 2) along which training mirrored its patches. ``trained``: False for random weights, which must never pass for a result.
+    ``attribute_crop`` voxels per side. ``mirror_axes``: array axes (z, y, x = 0, 1, 2) along which training mirrored its patches. ``weak_attributes``: its attribute
+    head is hardly better than guessing the commonest option. ``trained``: False for random weights, which must never pass for a result.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelCard:
     attribute_intensity: Intensity = PASTA_PIECEWISE
     attribute_crop: int = 96
     mirror_axes: tuple[int, ...] = (0, 1, 2)
+    weak_attributes: bool = False
     trained: bool = True
     source: str = ""
     licence: str = ""
@@ -66,7 +68,8 @@ class ModelCard:
         )
         mirrors = isinstance(self.mirror_axes, tuple) and all(is_number(axis, int) for axis in self.mirror_axes)
         require(mirrors and set(self.mirror_axes) <= {0, 1, 2}, "mirror_axes", "some of the array axes 0, 1, 2")
-        require(isinstance(self.trained, bool), "trained", "true or false")
+        for key in ("trained", "weak_attributes"):
+            require(isinstance(getattr(self, key), bool), key, "true or false")
         for key in ("name", "source", "licence"):
             require(isinstance(getattr(self, key), str), key, "text")
         require(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -91,14 +90,25 @@ def _sets(options: Options, section: Section) -> dict[str, list[Path]]:
     if not (case / "ct.nii.gz").is_file():
         section.text.append("S03 left out: it is not in the folder of real scans (PASTA_TEST_DATA)")
         return made
-    listed = options.out / "starter-s03.csv"
-    with listed.open("w", newline="") as stream:
-        csv.writer(stream).writerows([("ct", "organs", "report"), (case / "ct.nii.gz", case / "organs.nii.gz", "")])
     count = PER_TYPE_REAL if options.real_cases is None else options.real_cases
-    made["synthetic lung tumors in S03, a CT left out of training"] = _generate(
-        options, "starter-s03", ["lung_tumor"], count, "--table", str(listed), "--any-range"
-    )
+    folder = options.out / f"starter-s03-{count}"
+    cases = []
+    for seed in range(count):
+        if not (folder / str(seed)).is_dir():
+            given = ["--ct", case / "ct.nii.gz", "--organs", case / "organs.nii.gz", "--seed", seed]
+            _run([*_SYNTH, *given, "--out", folder / str(seed)])
+        cases += find_cases(folder / str(seed))
+    made["synthetic lung tumors in S03, a CT left out of training"] = cases
     return made
+
+
+_SYNTH = (sys.executable, "-m", "PASTALib", "synth", "--lesion", "lung_tumor", "--organ-scheme", "pasta", "--json")
+
+
+def _run(command: Sequence) -> None:
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{command[2]} {command[3]} failed: {done.stderr.strip() or done.stdout.strip()[-300:]}")
 
 
 def _generate(options: Options, name: str, types: Sequence[str], per_type: int, *arguments: str) -> list[Path]:
@@ -115,9 +125,7 @@ def _generate(options: Options, name: str, types: Sequence[str], per_type: int, 
         *arguments,
     ]
     command += ["--resume"] if folder.is_dir() else []
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"generate failed: {done.stderr.strip() or done.stdout.strip()[-300:]}")
+    _run(command)
     return list(find_cases(folder))
 
 

@@ -154,13 +154,12 @@ def test_switched_on_for_the_lesion_that_is_there(refining, started):  # noqa: F
 
 
 def test_with_a_real_network(started, tmp_path):  # noqa: F811
-    """Random weights, the worker's own job: steps appear; what contradicts the report is not kept."""
+    """Random weights of the usual size, whose steps take long enough to be told: they appear; what contradicts the report is not kept."""
     pytest.importorskip("torch")
     from PASTALib.refinement.checkpoint import random_denoiser, save_denoiser
-    from PASTALib.refinement.network import DenoiserShape
 
     with_jobs(started, None)
-    path = save_denoiser(random_denoiser(DenoiserShape((8, 16))), tmp_path / "random.pth")
+    path = save_denoiser(random_denoiser(), tmp_path / "random.pth")
     started.ui.weightsPath.currentPath = str(path)
     started.module.press(started.ui.refineBox)
     shown = []

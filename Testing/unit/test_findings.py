@@ -596,3 +596,25 @@ def test_predictions_read_back():
     assert AttributePrediction.from_json(json.loads(json.dumps(given.to_json()))) == given
     assert given.best("surface") == ("Ill-defined margin", 0.7)
     assert AttributePrediction({}, "m", False).best("shape") is None
+
+
+def test_what_is_measured_goes_before_a_weak_prediction():
+    from dataclasses import make_dataclass
+
+    from PASTALib.attributes import LEARNED, TABLE, AttributeValue, StructuredReport
+    from PASTALib.findings import complete
+    from PASTALib.findings.model import AttributePrediction
+
+    likely = {key: {option: float(n == 0) for n, option in enumerate(TABLE[key].options)} for key in LEARNED}
+    strong, weak = AttributePrediction(likely, "net", True), AttributePrediction(likely, "net", True, weak=True)
+    assert (
+        AttributePrediction.from_json(weak.to_json()) == weak
+        and AttributePrediction.from_json(strong.to_json()) == strong
+    )
+    measured = StructuredReport("liver_cyst", {"density": AttributeValue(TABLE["density"].options[1], "measured")})
+
+    kind = make_dataclass("Kind", ["lesion", "report", "measured", ("prediction", object, None)])
+    item = kind("liver_cyst", StructuredReport("liver_cyst", {}), measured)
+    assert complete(item, strong).report.value("density") == TABLE["density"].options[0]
+    assert complete(item, weak).report.value("density") == TABLE["density"].options[1]
+    assert complete(item, weak).report.value("shape") == TABLE["shape"].options[0]  # not measured

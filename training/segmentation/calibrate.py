@@ -20,6 +20,7 @@ from .recipe import IGNORED
 
 OFFSETS = np.arange(0.0, 6.01, 0.5)  # in logits
 ROUNDS = 2
+_SPARE = 20  # of the other voxels that could turn into a lesion, one in so many is kept
 _LESIONS = [lesion.value for lesion in taxonomy.LESIONS]
 
 
@@ -60,6 +61,7 @@ class _Pool:
         self._both, self._sum = np.zeros(classes), np.zeros(classes)
         self._logits: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
+        self._rng = np.random.default_rng(0)
 
     def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
         """Logits ``(n, classes)`` and labels ``(n,)``."""
@@ -68,32 +70,36 @@ class _Pool:
         open_ = logits.max(axis=1) - logits[:, _LESIONS].max(axis=1) < OFFSETS[-1]
         both, total = self._counts(logits[~open_].argmax(axis=1), labels[~open_])
         self._both, self._sum = self._both + both, self._sum + total
-        self._logits.append(logits[open_].astype(np.float16))
-        self._labels.append(labels[open_])
+        kept = open_ & (np.isin(labels, _LESIONS) | (self._rng.random(len(labels)) < 1 / _SPARE))
+        self._logits.append(logits[kept])
+        self._labels.append(labels[kept])
 
     def best(self) -> np.ndarray:
         """Offsets per class, one class after the other, ``ROUNDS`` times."""
         offsets = np.zeros(self._classes, np.float32)
         if not self._logits:
             return offsets
-        logits, labels = np.concatenate(self._logits).astype(np.float32), np.concatenate(self._labels)
-        there = self._sum + np.bincount(labels, minlength=self._classes)
+        logits, labels = np.concatenate(self._logits), np.concatenate(self._labels)
+        weights = np.where(np.isin(labels, _LESIONS), 1.0, _SPARE)
         for _ in range(ROUNDS):
             for lesion in _LESIONS:
-                if not np.count_nonzero(labels == lesion) or not there[lesion]:
+                if not np.count_nonzero(labels == lesion):
                     continue
                 others = logits + offsets
                 others[:, lesion] = -np.inf
                 rival, height = others.argmax(axis=1), others.max(axis=1)
-                scores = [self._score(np.where(logits[:, lesion] + o > height, lesion, rival), labels) for o in OFFSETS]
-                offsets[lesion] = OFFSETS[int(np.argmax(scores))]
+                chosen = (np.where(logits[:, lesion] + offset > height, lesion, rival) for offset in OFFSETS)
+                offsets[lesion] = OFFSETS[int(np.argmax([self._score(found, labels, weights) for found in chosen]))]
         return offsets
 
-    def _score(self, found: np.ndarray, labels: np.ndarray) -> float:
-        both, total = self._counts(found, labels)
+    def _score(self, found: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+        both, total = self._counts(found, labels, weights)
         both, total = self._both + both, self._sum + total
         return float(np.mean(2 * both[1:][total[1:] > 0] / total[1:][total[1:] > 0]))
 
-    def _counts(self, found: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        count = lambda values: np.bincount(values, minlength=self._classes).astype(float)  # noqa: E731
-        return count(found[found == labels]), count(found) + count(labels)
+    def _counts(self, found: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None):
+        """Right ones, and found plus labelled ones, per class."""
+        weights = np.ones(len(labels)) if weights is None else weights
+        count = lambda values, w: np.bincount(values, w, minlength=self._classes)  # noqa: E731
+        right = found == labels
+        return count(found[right], weights[right]), count(found, weights) + count(labels, weights)
