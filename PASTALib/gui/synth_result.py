@@ -34,7 +34,11 @@ class ResultTable:
         table.setWordWrap(True)
         table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        header.connect("sectionResized(int,int,int)", lambda *_: self.fit())
+        self._timer = qt.QTimer(table)  # the heights of rows are known when all columns have their widths
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self.fit)
+        header.connect("sectionResized(int,int,int)", lambda *_: self._timer.start())
 
     def show(self, lesion: PlacedLesion | None, scan: PreparedScan | None) -> None:
         """Show a lesion; nothing for None. A draft leaves what is shown, greyed, until its measurement comes."""

@@ -8,13 +8,18 @@ from Testing.gui.synth_support import hand, started  # noqa: F401  fixtures
 
 
 def really_cut(panel, width: int, scale: float) -> list[str]:
-    """What is cut off; of a collapsed section only the header is there, which is as it should be."""
+    """What is cut off once all has found its place; of a collapsed section only the header is there, which is as it should be."""
     import ctk
+    import slicer
 
-    from Testing.slicerhost.screenshot import cut_off
+    from Testing.slicerhost.screenshot import cut_off, font_scale
 
     collapsed = {button.name for button in panel.findChildren(ctk.ctkCollapsibleButton) if button.collapsed}
-    return [name for name in cut_off(panel, width, scale) if name not in collapsed]
+    with font_scale(scale):
+        for _turn in range(5):
+            panel.resize(width, max(panel.heightForWidth(width), panel.sizeHint.height()))
+            slicer.app.processEvents()
+        return [name for name in cut_off(panel, width) if name not in collapsed]
 
 
 @pytest.mark.parametrize("width,scale", [(400, 1.0), (600, 1.0), (400, 1.5), (600, 1.5)])
