@@ -15,6 +15,39 @@ set(PASTALIB_PYTHON_SCRIPTS
   PASTALib/findings/mask.py
   PASTALib/findings/model.py
   PASTALib/findings/phase.py
+  PASTALib/gui/__init__.py
+  PASTALib/gui/dependencies.py
+  PASTALib/gui/job_steps.py
+  PASTALib/gui/jobs.py
+  PASTALib/gui/module_widget.py
+  PASTALib/gui/network_panel.py
+  PASTALib/gui/report_detail.py
+  PASTALib/gui/report_editor.py
+  PASTALib/gui/report_export.py
+  PASTALib/gui/report_nodes.py
+  PASTALib/gui/report_pictures.py
+  PASTALib/gui/report_state.py
+  PASTALib/gui/report_types.py
+  PASTALib/gui/report_work.py
+  PASTALib/gui/run_bar.py
+  PASTALib/gui/sample_data.py
+  PASTALib/gui/segment_lesions.py
+  PASTALib/gui/segment_nodes.py
+  PASTALib/gui/segment_work.py
+  PASTALib/gui/settings.py
+  PASTALib/gui/synth_choices.py
+  PASTALib/gui/synth_editor.py
+  PASTALib/gui/synth_form.py
+  PASTALib/gui/synth_handles.py
+  PASTALib/gui/synth_list.py
+  PASTALib/gui/synth_live.py
+  PASTALib/gui/synth_organs.py
+  PASTALib/gui/synth_place.py
+  PASTALib/gui/synth_refine.py
+  PASTALib/gui/synth_result.py
+  PASTALib/gui/synth_save.py
+  PASTALib/gui/synth_scan.py
+  PASTALib/gui/synth_texts.py
   PASTALib/imageio/__init__.py
   PASTALib/imageio/dicom_series.py
   PASTALib/imageio/files.py
@@ -34,6 +67,22 @@ set(PASTALIB_PYTHON_SCRIPTS
   PASTALib/inference/sliding.py
   PASTALib/inference/windows.py
   PASTALib/models.py
+  PASTALib/mrml/__init__.py
+  PASTALib/mrml/dicom_origin.py
+  PASTALib/mrml/grids.py
+  PASTALib/mrml/inputs.py
+  PASTALib/mrml/lesion_stack.py
+  PASTALib/mrml/looks.py
+  PASTALib/mrml/organ_source.py
+  PASTALib/mrml/placed_lesion.py
+  PASTALib/mrml/placing.py
+  PASTALib/mrml/result_codec.py
+  PASTALib/mrml/segmentations.py
+  PASTALib/mrml/session.py
+  PASTALib/mrml/session_nodes.py
+  PASTALib/mrml/session_state.py
+  PASTALib/mrml/tables.py
+  PASTALib/mrml/volumes.py
   PASTALib/networks/__init__.py
   PASTALib/networks/card.py
   PASTALib/networks/checkpoint.py
@@ -105,6 +154,7 @@ set(PASTALIB_PYTHON_SCRIPTS
   PASTALib/worker/__main__.py
   PASTALib/worker/arrays.py
   PASTALib/worker/client.py
+  PASTALib/worker/find.py
   PASTALib/worker/handle.py
   PASTALib/worker/interpreter.py
   PASTALib/worker/jobs.py
@@ -120,6 +170,7 @@ set(PASTALIB_PYTHON_RESOURCES
   PASTALib/anatomy/data/totalsegmentator_classes.json
   PASTALib/networks/data/published_models.json
   PASTALib/synthesis/priors.toml
+  Resources/Models/README.md
   Resources/Models/ddpm.pth
   Resources/Models/starter.pth
   )

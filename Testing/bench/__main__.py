@@ -10,7 +10,18 @@ import sys
 import time
 from pathlib import Path
 
-SECTIONS = ("fidelity", "realism", "shapes", "speed", "determinism", "networks", "generation", "refinement", "starter")
+SECTIONS = (
+    "fidelity",
+    "realism",
+    "shapes",
+    "speed",
+    "determinism",
+    "networks",
+    "generation",
+    "refinement",
+    "starter",
+    "slicer",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

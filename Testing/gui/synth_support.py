@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +11,6 @@ import pytest
 from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parents[2]
-
-if sys.version_info < (
-    3,
-    12,
-):  # PySide6 6.12 gives None away uncounted, which ends a Python in which None is not immortal
-    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def add_nodes(ct, organs, name: str = "CT"):

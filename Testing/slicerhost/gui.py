@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def boot_gui():
     missing = missing_line()
     if missing:
         raise RuntimeError(missing)
+    _make_none_last()
     from .pythonqt import install as install_qt
 
     install_qt(Path(app.temporaryPath) / "settings")
@@ -66,3 +68,9 @@ def _record_messages(slicer) -> None:
     util._messageDisplay = message_display
     util.delayDisplay = delay_display
     util.showStatusMessage = show_status_message
+
+
+def _make_none_last() -> None:
+    """PySide6 6.12 gives None away without counting it, which ends a Python in which None is not immortal (before 3.12)."""
+    if sys.version_info < (3, 12):
+        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40

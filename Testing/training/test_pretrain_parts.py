@@ -294,5 +294,5 @@ def test_offsets_make_the_most_of_shy_lesion_outputs():
     torch.testing.assert_close(
         difference, torch.from_numpy(offsets).view(1, 26, 1, 1, 1).expand_as(difference), atol=1e-4, rtol=0
     )
-    made, told = calibrate(network, [(image, np.zeros(image.shape[2:], np.uint8))], 1)
+    made, told = calibrate(network, [(image, np.zeros(image.shape[2:], np.uint8), 1.0)], 1)
     assert set(told.values()) == {0.0} and made.shape.biases  # no lesion there: nothing to fit

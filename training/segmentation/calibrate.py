@@ -20,24 +20,28 @@ from .recipe import IGNORED
 
 OFFSETS = np.arange(0.0, 6.01, 0.5)  # in logits
 ROUNDS = 2
+LEAST_DICE = 0.15
 _SPARE = 20  # of the other voxels that could turn into a lesion, one in so many is kept
 _LESIONS = [lesion.value for lesion in taxonomy.LESIONS]
 
 
 def calibrate(
-    network: PastaNet, patches: Iterable[tuple[torch.Tensor, np.ndarray]], count: int, progress: Progress = silent
+    network: PastaNet,
+    patches: Iterable[tuple[torch.Tensor, np.ndarray, float]],
+    count: int,
+    progress: Progress = silent,
 ) -> tuple[PastaNet, dict[str, float]]:
     """A copy of ``network`` (25 classes) whose lesion outputs have the offsets that score the highest mean Dice; and those offsets by type.
 
-    ``patches``: ``count`` pairs of image ``(1, 1, z, y, x)``, as the network takes it, and labels ``(z, y, x)`` (0-25, 255 not counted). Types
-    that no patch shows keep offset 0.
+    ``patches``: ``count`` triples of image ``(1, 1, z, y, x)``, as the network takes it, labels ``(z, y, x)`` (0-25, 255 not counted), and how
+    many such patches of a scan it stands for. Types that no patch shows keep offset 0.
     """
     pool = _Pool(network.shape.classes)
     with torch.inference_mode():
-        for number, (image, labels) in enumerate(patches):
+        for number, (image, labels, weight) in enumerate(patches):
             progress(number, count, "calibrating")
             logits = network(image)[0].float().flatten(1).T.numpy()
-            pool.add(logits, labels.ravel())
+            pool.add(logits, labels.ravel(), weight)
     progress(count, count, "calibrating")
     offsets = pool.best()
     return with_offsets(network, offsets), {item.key: float(offsets[item.value]) for item in taxonomy.LESIONS}
@@ -61,18 +65,20 @@ class _Pool:
         self._both, self._sum = np.zeros(classes), np.zeros(classes)
         self._logits: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
+        self._weights: list[np.ndarray] = []
         self._rng = np.random.default_rng(0)
 
-    def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        """Logits ``(n, classes)`` and labels ``(n,)``."""
+    def add(self, logits: np.ndarray, labels: np.ndarray, weight: float = 1.0) -> None:
+        """Logits ``(n, classes)`` and labels ``(n,)``, each voxel standing for ``weight``."""
         counted = labels != IGNORED
         logits, labels = logits[counted], labels[counted]
         open_ = logits.max(axis=1) - logits[:, _LESIONS].max(axis=1) < OFFSETS[-1]
         both, total = self._counts(logits[~open_].argmax(axis=1), labels[~open_])
-        self._both, self._sum = self._both + both, self._sum + total
+        self._both, self._sum = self._both + weight * both, self._sum + weight * total
         kept = open_ & (np.isin(labels, _LESIONS) | (self._rng.random(len(labels)) < 1 / _SPARE))
         self._logits.append(logits[kept])
         self._labels.append(labels[kept])
+        self._weights.append(weight * np.where(np.isin(labels[kept], _LESIONS), 1.0, _SPARE))
 
     def best(self) -> np.ndarray:
         """Offsets per class, one class after the other, ``ROUNDS`` times."""
@@ -80,7 +86,7 @@ class _Pool:
         if not self._logits:
             return offsets
         logits, labels = np.concatenate(self._logits), np.concatenate(self._labels)
-        weights = np.where(np.isin(labels, _LESIONS), 1.0, _SPARE)
+        weights = np.concatenate(self._weights)
         for _ in range(ROUNDS):
             for lesion in _LESIONS:
                 if not np.count_nonzero(labels == lesion):
@@ -90,12 +96,17 @@ class _Pool:
                 rival, height = others.argmax(axis=1), others.max(axis=1)
                 chosen = (np.where(logits[:, lesion] + offset > height, lesion, rival) for offset in OFFSETS)
                 offsets[lesion] = OFFSETS[int(np.argmax([self._score(found, labels, weights) for found in chosen]))]
+        final = self._dice((logits + offsets).argmax(axis=1), labels, weights)
+        offsets[final < LEAST_DICE] = 0  # found so badly that an offset would only make false ones
         return offsets
 
     def _score(self, found: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+        return float(np.nanmean(self._dice(found, labels, weights)[1:]))
+
+    def _dice(self, found: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
         both, total = self._counts(found, labels, weights)
         both, total = self._both + both, self._sum + total
-        return float(np.mean(2 * both[1:][total[1:] > 0] / total[1:][total[1:] > 0]))
+        return np.where(total > 0, 2 * both / np.maximum(total, 1e-9), np.nan)
 
     def _counts(self, found: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None):
         """Right ones, and found plus labelled ones, per class."""

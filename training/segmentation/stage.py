@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from PASTALib import taxonomy
@@ -32,6 +33,7 @@ from .ranks import Ranks
 from .recipe import make_optimiser, precision_of
 from .sources import SynthesisSamples
 
+ELSEWHERE = 25.0  # patches of a scan that one without regard to its lesion stands for
 CASES, SYNTHESIS = SOURCES = ("cases", "synthesis")
 SCORES, OFFSETS = "evaluation.json", "offsets.json"
 
@@ -115,9 +117,14 @@ def _calibrated(run: Run, network: PastaNet, samples: SynthesisSamples, intensit
             settings["validation_patches"], settings["validation_patches"] + count
         ):  # not those of validation
             hu, labels = samples.held_out(number, patch)
-            yield torch.from_numpy(intensity(hu))[None, None], labels
+            yield torch.from_numpy(intensity(hu))[None, None], labels, 1.0
+            # somewhere else in the same scan: most of what a network segments is no organ of interest
+            hu, labels = samples.held_out(number, tuple(3 * side for side in patch))
+            rng = np.random.default_rng(number)
+            box = tuple(slice(start, start + side) for start, side in zip(rng.integers(2 * np.array(patch)), patch))
+            yield torch.from_numpy(intensity(hu[box]))[None, None], labels[box], ELSEWHERE
 
-    network, offsets = calibrate(network, patches(), count, progress)
+    network, offsets = calibrate(network, patches(), 2 * count, progress)
     write_json(run.folder / OFFSETS, offsets)
     return network
 
