@@ -387,13 +387,16 @@ class TestWorkers:
 
     def test_ctrl_c_ends_in_one_line_and_resumes(self, scans, reference, tmp_path):
         pytest.importorskip("distributed")
-        out = tmp_path / "out"
-        process = start("--table", scans, "--per-type", 3, "--types", WANTED, "--workers", 1, out=out)
-        until = time.monotonic() + 60
-        while not Lines(out / MANIFEST).read() and time.monotonic() < until:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
-        stdout, stderr = process.communicate(timeout=60)
+        for attempt in range(3):  # on a busy machine a run may be over before the signal reaches it
+            out = tmp_path / f"out{attempt}"
+            process = start("--table", scans, "--per-type", 3, "--types", WANTED, "--workers", 1, out=out)
+            until = time.monotonic() + 60
+            while not Lines(out / MANIFEST).read() and time.monotonic() < until:
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
+            stdout, stderr = process.communicate(timeout=60)
+            if process.returncode:
+                break
         assert process.returncode == 130 and stdout == ""
         assert re.fullmatch(r"pasta: interrupted; \d+ of 12 cases are complete, go on with --resume\n", stderr), stderr
         assert not list(out.glob("*/*/.*"))

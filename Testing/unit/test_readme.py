@@ -68,7 +68,7 @@ def test_options_named_in_the_text_exist():
 
 
 def test_make_targets_exist():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in set(re.findall(r"\bmake ([a-z]+)", TEXT)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 

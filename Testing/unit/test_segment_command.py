@@ -151,7 +151,6 @@ def truncated(path, model):
 
 BAD_MODELS = {
     "nothing": (lambda f: f / "absent.pth", "neither a file"),
-    "starter": (lambda f: "starter", "starter"),
     "truncated": (lambda f: truncated(f / "cut.pth", f / "three.pth"), "cut.pth"),
     "text": (lambda f: text(f / "text.pth"), "text.pth"),
     "code": (lambda f: hostile(f / "hostile.pth"), "hostile.pth"),
