@@ -4,9 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Union
 
-import qt
 import slicer
-import vtk
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -15,9 +13,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 try:
     import PASTALib  # noqa: F401
@@ -26,8 +22,7 @@ except ImportError:  # in a clone the library lies one folder up
 
 from PASTALib.gui import sample_data
 from PASTALib.gui.dependencies import ensure_torch
-from PASTALib.gui.jobs import Jobs
-from PASTALib.gui.module_widget import likely_ct, show_in_slices
+from PASTALib.gui.module_widget import PanelWidget, likely_ct, show_in_slices
 from PASTALib.gui.network_panel import NetworkPanel, torch_is_here
 from PASTALib.gui.synth_editor import Editor
 from PASTALib.gui.synth_form import LesionForm
@@ -89,42 +84,31 @@ class PASTASynthLogic(ScriptedLoadableModuleLogic):
         return PASTASynthParameterNode(super().getParameterNode())
 
 
-class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class PASTASynthWidget(PanelWidget):
     """Wires the sections of the panel (``PASTALib.gui.synth_*``) together. ``jobs``: where work is done."""
 
     def __init__(self, parent=None):
-        self.jobs = Jobs()
-        self.parameters = self.logic = self.ui = self.editor = None
-        self._connected = None
-        self._shortcuts, self._refreshing = [], False
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
+        self.editor, self._refreshing = None, False
+        PanelWidget.__init__(self, parent)
 
     # -- life of the panel -------------------------------------------------------------------------------------
 
-    def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        panel = slicer.util.loadUI(self.resourcePath("UI/PASTASynth.ui"))
-        self.layout.addWidget(panel)
-        self.ui = ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = PASTASynthLogic()
-        self.editor = Editor(self.jobs, self.refresh)
+    def make_logic(self):
+        return PASTASynthLogic()
+
+    def build(self):
+        ui = self.ui
+        self.editor = Editor(self.jobs, self.show)
         requirements = Path(self.resourcePath("requirements-organs.txt"))
         self.scan = ScanSection(ui, self.jobs, requirements, self._opened)
         self.form = LesionForm(ui)
         self.table = ResultTable(ui.resultTable)
-        self.list = LesionList(ui, self.editor, self.refresh)
-        self.save = SaveSection(ui, self.editor, self.jobs, self.refresh)
+        self.list = LesionList(ui, self.editor, self.show)
+        self.save = SaveSection(ui, self.editor, self.jobs, self.show)
         self.networks = NetworkPanel(ui.networksPlace.layout(), self.jobs)
         self._connect_buttons()
         self._add_shortcuts()
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
-        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
-        self.initializeParameterNode()
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
 
     def _connect_buttons(self):
         ui, editor = self.ui, self.editor
@@ -149,43 +133,29 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ("Esc", self._escape),
             ("B", lambda: editor.show_before(not editor.session.before) if editor.session is not None else None),
         ):
-            shortcut = qt.QShortcut(qt.QKeySequence(keys), self.parent)
-            shortcut.connect("activated()", slot)
-            shortcut.enabled = False
-            self._shortcuts.append(shortcut)
+            self.add_shortcut(keys, slot)
 
     def cleanup(self):
         self.scan.forget()
         self.editor.end()
-        self.jobs.close()
-        self.setParameterNode(None)
-        self.removeObservers()
+        PanelWidget.cleanup(self)
 
     def enter(self):
-        for shortcut in self._shortcuts:
-            shortcut.enabled = True
-        self.initializeParameterNode()
+        PanelWidget.enter(self)
         self.networks.show()
 
     def exit(self):
-        for shortcut in self._shortcuts:
-            shortcut.enabled = False
         self.editor.point.cancel()
-        self.setParameterNode(None)
+        PanelWidget.exit(self)
 
     def onSceneStartClose(self, caller, event):
         self.scan.forget()
         self.editor.close(gone=True)
         self.jobs.close()
-        self.setParameterNode(None)
-
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        PanelWidget.onSceneStartClose(self, caller, event)
 
     def onSceneEndImport(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        self.onSceneEndClose(caller, event)
 
     def onNodeRemoved(self, caller, event):
         if not slicer.mrmlScene.IsClosing():
@@ -198,22 +168,18 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters.organs is None:
             self.parameters.organs = likely_organs(slicer.mrmlScene, self.parameters.ct)
 
+    def connected(self):
+        self.ui.weightsPath.currentPath = self.parameters.weights
+
     def setParameterNode(self, parameters):
-        if self.parameters is not None:
-            self.parameters.disconnectGui(self._connected)
-            self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
-        self.parameters = parameters
         if parameters is not None:  # work that is still on its way when the module is left goes on with those it has
             self.editor.parameters = self.scan.parameters = parameters
-            self._connected = parameters.connectGui(self.ui)
-            self.ui.weightsPath.currentPath = parameters.weights
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
-            self.refresh()
+        PanelWidget.setParameterNode(self, parameters)
 
     # -- what changes ------------------------------------------------------------------------------------------
 
     def _parameters_changed(self, caller=None, event=None):
-        self.refresh()
+        self.show()
         self.editor.edited()
 
     def _opened(self, session):
@@ -241,7 +207,7 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _get_torch(self, *_clicked):
         ensure_torch()
-        self.refresh()
+        self.show()
 
     def _accept_by_key(self):
         if self.ui.acceptButton.enabled:
@@ -257,7 +223,7 @@ class PASTASynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     # -- what is shown -----------------------------------------------------------------------------------------
 
-    def refresh(self):
+    def show(self):
         """Show everything as it is now."""
         if self._refreshing or self.parameters is None:
             return

@@ -146,7 +146,7 @@ def _entries(
             stages += [Stage("Parametric model", plain), Stage("Refined", compare=True)]
             facts.append(_refinement_told(result.parameters["refinement"]))
         if labels is not None:
-            lesions = labels > max(item.value for item in taxonomy.ORGANS)
+            lesions = labels > len(taxonomy.ORGANS)
             masks = {"found-organ": labels == taxonomy.organ(kind.organ).value, "found-lesion": lesions}
             stages.append(Stage("Segmentation", masks=masks | {"outline": truth}))
             facts.append(_found_told(labels, truth))

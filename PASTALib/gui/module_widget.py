@@ -13,16 +13,16 @@ from .jobs import Jobs
 from .run_bar import RunBar
 
 
-class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Base of a module's widget. A module gives ``make_logic``, ``build``, ``begin`` and ``show``; the rest is done here.
+class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Base of a module's widget. A module gives ``make_logic``, ``build`` and ``show``; the rest is done here.
 
-    ``ui``: the panel's widgets by name, among them applyButton, progressBar and statusLabel. ``parameters``: the parameter node, None
-    while there is none. ``jobs``: where work is done; tests put a stand-in there.
+    ``ui``: the panel's widgets by name. ``parameters``: the parameter node, None while there is none. ``jobs``: where work is done; tests
+    put a stand-in there.
     """
 
     def __init__(self, parent=None):
         self.jobs = Jobs()
-        self.parameters = self.logic = self.ui = self.bar = None
+        self.parameters = self.logic = self.ui = None
         self._connected = None
         self._shortcuts = []
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -34,9 +34,8 @@ class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The module's logic."""
         raise NotImplementedError
 
-    def apply_text(self) -> str:
-        """What the button says while nothing runs."""
-        return _("Apply")
+    def make_bar(self) -> None:
+        """For a panel with one main action; see ``ModuleWidget``."""
 
     def build(self) -> None:
         """Complete the panel: ``self.ui`` is there, the parameter node is not."""
@@ -44,11 +43,11 @@ class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def fresh(self) -> None:
         """Fill in a parameter node that is new in the scene."""
 
+    def connected(self) -> None:
+        """Fill widgets that no parameter can be connected to; the parameter node is there."""
+
     def show(self) -> None:
         """Show what the parameter node holds now, and whether work can begin."""
-
-    def begin(self) -> None:
-        """Start the work of the button; InputError is shown."""
 
     # -- life of the panel -------------------------------------------------------------------------------------
 
@@ -59,10 +58,7 @@ class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = self.make_logic()
-        self.bar = RunBar(self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.apply_text(), self.begin)
-        self.bar.say("")
-        self.add_shortcut("Ctrl+Return", self._apply_by_key)
-        self.add_shortcut("Esc", self.bar.cancel)
+        self.make_bar()
         self.build()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
@@ -70,7 +66,6 @@ class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        self.bar.forget()
         self.jobs.close()
         self.setParameterNode(None)
         self.removeObservers()
@@ -86,7 +81,6 @@ class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event) -> None:
-        self.bar.forget()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event) -> None:
@@ -115,6 +109,7 @@ class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters = parameters
         if parameters is not None:
             self._connected = parameters.connectGui(self.ui)
+            self.connected()
             self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
             self.show()
 
@@ -128,6 +123,34 @@ class ModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _parameters_changed(self, caller=None, event=None) -> None:
         if self.parameters is not None:
             self.show()
+
+
+class ModuleWidget(PanelWidget):
+    """A panel with one main action: ``begin`` starts it. ``bar``: its button, progress and status, in ``ui`` applyButton, progressBar and statusLabel."""
+
+    bar: RunBar | None = None
+
+    def apply_text(self) -> str:
+        """What the button says while nothing runs."""
+        return _("Apply")
+
+    def begin(self) -> None:
+        """Start the work of the button; InputError is shown."""
+
+    def make_bar(self) -> None:
+        """Connect the button."""
+        self.bar = RunBar(self.ui.applyButton, self.ui.progressBar, self.ui.statusLabel, self.apply_text(), self.begin)
+        self.bar.say("")
+        self.add_shortcut("Ctrl+Return", self._apply_by_key)
+        self.add_shortcut("Esc", self.bar.cancel)
+
+    def cleanup(self) -> None:
+        self.bar.forget()
+        PanelWidget.cleanup(self)
+
+    def onSceneStartClose(self, caller, event) -> None:
+        self.bar.forget()
+        PanelWidget.onSceneStartClose(self, caller, event)
 
     def _apply_by_key(self) -> None:
         if not self.bar.running:

@@ -10,7 +10,7 @@ from .. import taxonomy
 from ..errors import InputError
 from ..synthesis.builder import build, make_canvas
 from ..synthesis.draw import draw_lesion
-from ..synthesis.generator import synthesise
+from ..synthesis.generator import random_streams, synthesise
 from ..synthesis.placement import NoPlace, capacity_mm, find_site
 from ..synthesis.scan import PreparedScan
 from ..synthesis.spec import LesionRequest, SynthesisResult
@@ -104,8 +104,7 @@ def draft_at(scan: PreparedScan, request: LesionRequest) -> Draft | None:
 
 
 def _draft(scan: PreparedScan, request: LesionRequest, number: int) -> Draft | None:
-    value = taxonomy.lesion(request.lesion).value
-    rng, size_rng = (np.random.default_rng([request.seed, value, n]) for n in (number, 0))
+    rng, size_rng = random_streams(request, number)
     try:
         draw = draw_lesion(rng, request, scan, capacity_mm(scan, request.lesion), size_rng)
         site = find_site(scan, rng, draw, request.at_ras, request.prone, number)

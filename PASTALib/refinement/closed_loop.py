@@ -64,10 +64,8 @@ def refine_lesion(
     if on_step is not None:
         shown = lambda step, of, image: on_step(step, of, image[task.inner])  # noqa: E731
     refined = denoise(**task.arguments, progress=progress, on_step=shown)
-    for judged in task.judge(refined, denoise.name):
-        if judged is not None:
-            return judged
-    raise AssertionError("a judgement ends with a result")
+    *_, judged = task.judge(refined, denoise.name)
+    return judged
 
 
 class Refinement:
@@ -85,7 +83,8 @@ class Refinement:
         self._plan, self.limited = plan_for(result.request.lesion, plan or RefinePlan())
         self.arguments: dict | None = None
         if self._plan is not None:
-            self.inner, self.arguments = _arguments(scan, result, self._plan, self._seed)
+            self._noise = scan.local_noise(scan.ct.to_index(np.array(result.center_ras)))
+            self.inner, self.arguments = _arguments(scan, result, self._plan, self._seed, self._noise)
 
     def left(self, why: str) -> SynthesisResult:
         """The lesion as it is, with the reason."""
@@ -105,11 +104,11 @@ class Refinement:
             why = "the scan shows no noise that a lesion could be matched to"
             yield _with_record(result, record | {"applied": False, "why": why})
             return
-        remeasure = _measuring(self._scan, result)
+        remeasure = _measuring(self._scan, result, self._noise)
         before = remeasure(result.after)
         yield None
         faults: list[str] = []
-        first = _fitting_share(self._scan, result, change)
+        first = _fitting_share(self._scan, result, change, self._noise)
         for strength in (first, *(share for share in STRENGTHS if share < first)):
             after = np.rint(result.after + np.float32(strength) * change)
             after[~result.changed] = result.after[~result.changed]
@@ -127,7 +126,7 @@ class Refinement:
         yield _with_record(result, record | {"applied": False, "why": why, "faults": faults})
 
 
-def _fitting_share(scan: PreparedScan, result: SynthesisResult, change: np.ndarray) -> float:
+def _fitting_share(scan: PreparedScan, result: SynthesisResult, change: np.ndarray, local_noise: float) -> float:
     """The share of ``change`` with which the noise in a homogeneous lesion's core is most like the scan's; 1 where it cannot be told.
 
     What the network leaves unexplained adds to the noise, and a mixture of two noises is weaker than either.
@@ -150,7 +149,7 @@ def _fitting_share(scan: PreparedScan, result: SynthesisResult, change: np.ndarr
         return image[keep], np.diff(image, axis=2)[pairs]
 
     rng = np.random.default_rng(result.request.seed)
-    level = scan.noise.sd_hu * scan.local_noise(scan.ct.to_index(np.array(result.center_ras)))
+    level = scan.noise.sd_hu * local_noise
     samples = [fine(level * scan.noise.sample(rng, core.shape)) for _ in range(4)]
     wanted = [np.mean([robust_sd(sample[part]) for sample in samples]) for part in (0, 1)]
     was, more = fine(result.after[box]), fine(change[box])
@@ -196,7 +195,7 @@ def _mean_shift(result: SynthesisResult, after: np.ndarray) -> float:
     return float(after[result.label].mean(dtype=np.float64) - result.after[result.label].mean(dtype=np.float64))
 
 
-def _arguments(scan: PreparedScan, result: SynthesisResult, plan: RefinePlan, seed: int):
+def _arguments(scan: PreparedScan, result: SynthesisResult, plan: RefinePlan, seed: int, local_noise: float):
     """Where the region lies in the arrays, and what the network gets: it sees the scan some way beyond the region."""
     wide, inner = [], []
     for part, size in zip(result.region, scan.ct.array.shape):
@@ -211,13 +210,12 @@ def _arguments(scan: PreparedScan, result: SynthesisResult, plan: RefinePlan, se
     label, changed = np.zeros(hu.shape, bool), np.zeros(hu.shape, bool)
     label[inner], changed[inner] = result.label, result.changed
     z, x, y = scan.patient_axes
-    centre = scan.ct.to_index(np.array(result.center_ras))
-    noise_hu = scan.noise.sd_hu * scan.local_noise(centre) if scan.noise.patches else None
+    noise_hu = scan.noise.sd_hu * local_noise if scan.noise.patches else None
     arguments = {"hu": hu, "label": label, "organ": organ, "changed": changed, "plan": plan, "noise_hu": noise_hu}
     return inner, arguments | {"noise_power": scan.noise.power, "order": (z, y, x), "seed": seed}
 
 
-def _measuring(scan: PreparedScan, result: SynthesisResult) -> Callable[[np.ndarray], Measurement]:
+def _measuring(scan: PreparedScan, result: SynthesisResult, local_noise: float) -> Callable[[np.ndarray], Measurement]:
     """The measurement of the lesion in an image of its region, in the same way each time."""
     alone = replace(scan, lesions=[item for item in scan.lesions if item is not result])
     lesion, region = result.request.lesion, result.region
@@ -226,7 +224,7 @@ def _measuring(scan: PreparedScan, result: SynthesisResult) -> Callable[[np.ndar
     if result.moved_labels is not None:
         parent = result.organ | (result.label & parent)
         others = np.where(parent | result.label, 0, result.moved_labels).astype(np.uint8)
-    reference = scan.reference(scan.local_noise(centre) * scan.noise.high_pass_sd_hu)
+    reference = scan.reference(local_noise * scan.noise.high_pass_sd_hu)
     outside = (others == 0) & ~parent if result.parameters["bulges"] else None
 
     def take(image: np.ndarray) -> Measurement:

@@ -53,11 +53,9 @@ def synthesise(scan: PreparedScan, request: LesionRequest, progress=None) -> Syn
     for number in range(1, request.max_tries + 1):
         if progress:
             progress((number - 1) / request.max_tries, f"try {number}")
-        rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, number])
+        rng, size_rng = random_streams(request, number)
         # the first tries keep size and shape; after them a scan with little room gets smaller draws
-        same = number <= SAME_SIZE_TRIES
-        size_rng = np.random.default_rng([request.seed, taxonomy.lesion(request.lesion).value, 0 if same else number])
-        shrink = 1.0 if same else 0.85 ** (number - SAME_SIZE_TRIES)
+        shrink = 0.85 ** max(0, number - SAME_SIZE_TRIES)
         try:
             draw = draw_lesion(rng, request, scan, capacity * shrink, size_rng, crowded and number > 2)
             result, faults = _one_try(scan, request, wanted, rng, draw, number)
@@ -79,6 +77,13 @@ def synthesise(scan: PreparedScan, request: LesionRequest, progress=None) -> Syn
     result.accepted = False
     result.log = log
     return result
+
+
+def random_streams(request: LesionRequest, number: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """What try ``number`` (from 1) draws from: all its choices, and size and shape, which the first tries have in common."""
+    value = taxonomy.lesion(request.lesion).value
+    sizes = 0 if number <= SAME_SIZE_TRIES else number
+    return np.random.default_rng([request.seed, value, number]), np.random.default_rng([request.seed, value, sizes])
 
 
 def _last(log: list[str]) -> str:

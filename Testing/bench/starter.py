@@ -131,6 +131,8 @@ def _generate(options: Options, name: str, types: Sequence[str], per_type: int, 
 
 def real_lesions(model: PastaModel) -> list[dict]:
     """What the network makes of each real lesion: share found as any lesion, Dice with all predicted lesion voxels, and the type it names."""
+    from training.segmentation.evaluate import dice
+
     rows = []
     organs = len(taxonomy.ORGANS)
     for name, (folder, what) in LESIONS.items():
@@ -142,21 +144,22 @@ def real_lesions(model: PastaModel) -> list[dict]:
         found = labels > organs
         values, counts = np.unique(labels[truth & found], return_counts=True)
         kind = taxonomy.LESIONS[int(values[counts.argmax()]) - organs - 1].name if len(values) else "–"
-        both = np.count_nonzero(found & truth)
         rows.append(
             {
                 "case": name,
                 "what": what,
-                "covered": both / np.count_nonzero(truth),
-                "dice": 2 * both / (np.count_nonzero(found) + np.count_nonzero(truth)),
+                "covered": np.count_nonzero(found & truth) / np.count_nonzero(truth),
+                "dice": dice(found, truth),
                 "called": kind,
-                "lung_dice": _lung_dice(case, ct, labels),
+                "lung_dice": _lung_dice(case, labels),
             }
         )
     return rows
 
 
-def _lung_dice(case: Path, ct, labels: np.ndarray) -> float | None:
+def _lung_dice(case: Path, labels: np.ndarray) -> float | None:
+    from training.segmentation.evaluate import dice
+
     file = case / "organs.nii.gz"
     if not file.is_file():
         return None
@@ -165,7 +168,7 @@ def _lung_dice(case: Path, ct, labels: np.ndarray) -> float | None:
     if not there.any():
         return None
     found = np.isin(labels, [lung, *(lesion.value for lesion in taxonomy.lesions_of("lung"))])
-    return 2 * np.count_nonzero(found & there) / (np.count_nonzero(found) + np.count_nonzero(there))
+    return dice(found, there)
 
 
 def steps_agree(model: PastaModel) -> float | None:

@@ -46,7 +46,7 @@ def test_remeasuring_an_unchanged_lesion_finds_its_labels(case, lesion):
     from PASTALib.refinement.closed_loop import _measuring
 
     scan, result = case(lesion)
-    found = _measuring(scan, result)(result.after)
+    found = _measuring(scan, result, scan.local_noise(scan.ct.to_index(np.array(result.center_ras))))(result.after)
     assert found.values == result.measurement.values and found.ambiguous == result.measurement.ambiguous
     for key in ("density_delta_hu", "edge_width_mm"):
         assert found.figures[key] == pytest.approx(result.measurement.figures[key], nan_ok=True, abs=0.5)
@@ -59,14 +59,15 @@ def test_as_much_is_kept_as_fits_the_scans_noise(case):
 
     scan, result = case("liver_cyst", size_mm=(40.0, 40.0, 40.0))
     change = np.where(result.changed, noise(3 * scan.noise.sd_hu)(result.after, None), 0).astype(np.float32)
-    share = _fitting_share(scan, result, change)
+    local = scan.local_noise(scan.ct.to_index(np.array(result.center_ras)))
+    share = _fitting_share(scan, result, change, local)
     assert share == 0.4  # the least that is tried
     core = result.label & (ndimage.distance_transform_edt(result.label, sampling=scan.spacing) > 8)
     sds = [noise_sd(result.after + part * change, core, scan.spacing) for part in (0.0, share, 1.0)]
     assert abs(sds[1] - sds[0]) < 0.5 * abs(sds[2] - sds[0])
-    assert _fitting_share(scan, result, 0.005 * change) == 1.0  # hardly a change: all of it
+    assert _fitting_share(scan, result, 0.005 * change, local) == 1.0  # hardly a change: all of it
     assert (
-        _fitting_share(scan, replace(result, label=np.zeros_like(result.label)), change) == 1.0
+        _fitting_share(scan, replace(result, label=np.zeros_like(result.label)), change, local) == 1.0
     )  # nothing to judge by
 
 
