@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes: one thread each, or they hinder one another
     for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(_name, "1")
+
+
+_LOCALE = locale.setlocale(locale.LC_ALL)
+
+
+@pytest.fixture(autouse=True)
+def _own_locale():
+    """Qt and MRML set the process's locale, after which Python reads no UTF-8 by default; each test begins with the one at the start."""
+    locale.setlocale(locale.LC_ALL, _LOCALE)
+    yield
 
 
 @pytest.fixture(scope="session", autouse=True)

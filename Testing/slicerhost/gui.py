@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import locale
 import sys
 from pathlib import Path
 
@@ -31,11 +30,7 @@ def boot_gui():
     _make_none_last()
     from .pythonqt import install as install_qt
 
-    before = locale.setlocale(locale.LC_ALL)
     install_qt(Path(app.temporaryPath) / "settings")
-    locale.setlocale(
-        locale.LC_ALL, before
-    )  # Qt takes the environment's, with which Python could no longer read UTF-8 by default
 
     from .widgets import install as install_widgets
 
