@@ -1,0 +1,1 @@
+"""The paper's 46 tasks, its rivals and its statistics under one harness."""
