@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PASTALib.errors import InputError
 
-from .registry import SEGMENTATION, Task, read_tasks
+from .registry import Task, read_tasks
 
 METRICS, PREDICTIONS = "metrics.csv", "predictions.csv"
 METRIC_COLUMNS = ("task", "model", "k", "draw", "fold", "case", "patient", "label", "metric", "value")
@@ -254,8 +254,3 @@ def _check_probabilities(line: Prediction, where: str) -> None:
         line.time is not None and not (line.time >= 0 and math.isfinite(line.time))
     ):
         raise InputError(f"{what}: time {line.time}, event {line.event}; wanted both (days, died or not) or neither")
-
-
-def segmentation_tasks(tasks: Iterable[Task]) -> list[Task]:
-    """Those whose results are in metrics.csv; the others' are in predictions.csv."""
-    return [task for task in tasks if task.kind == SEGMENTATION]
