@@ -15,7 +15,6 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -113,6 +112,11 @@ class Rival(ABC):
         """Option -> the values that it takes; empty where any text goes, a file for instance."""
         return {}
 
+    @property
+    def paper_options(self) -> dict[str, str]:
+        """Options by which the paper's runs differ from the system as published; ``find_rival("suprem:paper")`` sets them."""
+        return {}
+
     @abstractmethod
     def network(self, kind: str, in_channels: int, classes: int, *, small: bool = False) -> nn.Module:
         """A network with new values for images of ``in_channels``.
@@ -123,6 +127,10 @@ class Rival(ABC):
         ``small``: the same code, narrow and of few levels (under 0.3 million values, sides of 32), for trying things out.
         InputError where the system has no network of this kind.
         """
+
+    @abstractmethod
+    def published(self, kind: str) -> nn.Module:
+        """The network as its authors published it for this kind: its state dict has the names and shapes of their file, prefixes removed."""
 
     @abstractmethod
     def load(self, network: nn.Module, path: str | Path, stem: str = "repeat") -> Coverage:
@@ -162,6 +170,13 @@ class Rival(ABC):
         if kind not in self.kinds:
             raise InputError(f"{self.title} has no network for {kind}; it does {' and '.join(sorted(self.kinds))}")
 
+    def check_preparation(self, mode: str, kind: str, modality: str) -> None:
+        """InputError for a mode, kind or modality that there is not."""
+        self.check_kind(kind)
+        for name, value, known in (("mode", mode, MODES), ("modality", modality, MODALITIES)):
+            if value not in known:
+                raise InputError(f"{self.key}: {name} {value!r}; wanted {' or '.join(known)}")
+
     def check_options(self) -> None:
         """InputError for a value that an option does not take."""
         for name, values in self.options.items():
@@ -184,7 +199,7 @@ def rivals() -> dict[str, Rival]:
 
 
 def find_rival(text: str) -> Rival:
-    """The system that ``text`` names: ``KEY`` or ``KEY:option=value,option=value``. InputError, one line, when there is none."""
+    """The system that ``text`` names: ``KEY``, ``KEY:paper`` or ``KEY:option=value,option=value``. InputError, one line, when there is none."""
     key, _, given = text.strip().partition(":")
     known = {name: _built_in(name) for name in _BUILT_IN} if key in _BUILT_IN else rivals()
     if key not in known:
@@ -192,6 +207,9 @@ def find_rival(text: str) -> Rival:
     rival, settings = known[key], {}
     for part in filter(None, given.split(",")):
         name, equals, value = part.partition("=")
+        if part == PAPER:
+            settings |= rival.paper_options
+            continue
         if not equals or name not in rival.options:
             options = ", ".join(f"{name}=…" for name in rival.options) or "none"
             raise InputError(f"model {text!r}: {part!r} is not an option of {key}; there are {options}")
@@ -218,6 +236,6 @@ def _plugged(point) -> tuple[Rival | None, str]:
     return rival, ""
 
 
-def frozen(**counts: int) -> Mapping[str, int]:
-    """A mapping that cannot be changed, for ``parameters``."""
-    return MappingProxyType(counts)
+def counts(**values: int) -> Any:
+    """The default of ``parameters`` in a subclass."""
+    return field(default_factory=lambda: dict(values), hash=False)

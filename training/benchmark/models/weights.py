@@ -55,3 +55,110 @@ class Coverage:
     def to_json(self) -> dict:
         """JSON-ready dictionary."""
         return asdict(self) | {"share": self.share}
+
+
+def fill(
+    network: nn.Module,
+    path: str | Path,
+    parts: Sequence[Mapping[str, str]],
+    *,
+    title: str,
+    wanted: str,
+    optional: Callable[[str], bool] = lambda key: False,
+    stem: str = "repeat",
+) -> Coverage:
+    """Copy the file's tensors into ``network`` and say what became of them.
+
+    ``parts``: maps from the network's own names to those of the file; the names of a part share one prefix in the file, whatever it is,
+    which is found by the longest ends of names that agree. ``optional`` tells the network's tensors that a file may lack (outputs, heads).
+    ``title`` and ``wanted`` (the published file, in words) go into messages. Buffers that count batches are optional always.
+
+    InputError, with nothing changed, when a required tensor is missing, of another shape or not finite; and as ``read_weights``.
+    """
+    if stem not in STEMS:
+        raise InputError(f"stem {stem!r}; wanted {' or '.join(STEMS)}")
+    weights = read_weights(path)
+    tensors, report = weights.tensors, Coverage(Path(path).name, weights.wrapper, weights.prefix)
+    own = {**dict(network.named_parameters()), **_kept_buffers(network)}
+    found: dict[str, Tensor] = {}
+    used, prefixes, lacking = set(), [], []
+    for part in parts:
+        prefix = _prefix(tensors, part.values())
+        prefixes += [prefix] if prefix and prefix not in prefixes else []
+        for key, name in part.items():
+            value, target = tensors.get(prefix + name), own[key]
+            entry, reason = Entry(name, tuple(target.shape)), ""
+            if value is None:
+                report.missing.append(Entry(name, tuple(target.shape), "keeps its new values"))
+                reason = "is missing"
+            else:
+                used.add(prefix + name)
+                fitting = _fitting(value, target, stem)
+                if fitting is None:
+                    reason = f"has shape {tuple(value.shape)}, wanted {tuple(target.shape)}"
+                    report.mismatched.append(Entry(name, tuple(value.shape), f"the network has {tuple(target.shape)}"))
+                else:
+                    found[key] = fitting
+                    widened = "" if fitting.shape == value.shape else f"widened by {stem!r}"
+                    report.matched.append(Entry(name, tuple(target.shape), widened))
+            if reason and not optional(key) and not name.endswith("num_batches_tracked"):
+                lacking.append(f"{entry.key} {reason}")
+    report.prefix += "+".join(prefixes)
+    report.unused = [
+        Entry(key, tuple(value.shape), "not part of this network") for key, value in tensors.items() if key not in used
+    ]
+    needed = sum(not optional(key) for part in parts for key in part)
+    _check(path, found, tensors, lacking, needed, title, wanted)
+    with torch.no_grad():
+        for key, value in found.items():
+            own[key].copy_(value)
+    return report
+
+
+def names_under(network: nn.Module, start: str, without: str = "") -> dict[str, str]:
+    """Own name -> name in a file, for all tensors whose own name begins with ``start``, which a file does not have; ``without``: a pattern."""
+    own = [*(key for key, _ in network.named_parameters()), *_kept_buffers(network)]
+    skip = re.compile(without) if without else None
+    return {key: key.removeprefix(start) for key in own if key.startswith(start) and not (skip and skip.search(key))}
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _kept_buffers(network: nn.Module) -> dict[str, Tensor]:
+    state = network.state_dict(keep_vars=True)
+    return {key: value for key, value in network.named_buffers() if key in state}
+
+
+def _prefix(tensors: Mapping[str, Tensor], names) -> str:
+    """What stands before most of ``names`` in the file; the shortest of equals."""
+    names, counts = set(names), Counter()
+    for key in tensors:
+        pieces = key.split(".")
+        for at in range(len(pieces)):
+            if ".".join(pieces[at:]) in names:
+                counts[".".join(pieces[:at]) + "." if at else ""] += 1
+    return min(counts, key=lambda prefix: (-counts[prefix], len(prefix)), default="")
+
+
+def _fitting(value: Tensor, target: Tensor, stem: str) -> Tensor | None:
+    """``value`` in the target's shape, a kernel of one input repeated for several; None when it does not fit."""
+    if value.shape == target.shape:
+        return value.detach()
+    single = value.ndim == target.ndim == 5 and value.shape[1] == 1
+    if not single or value.shape[0] != target.shape[0] or value.shape[2:] != target.shape[2:]:
+        return None
+    wider = value.detach().repeat(1, target.shape[1], 1, 1, 1)
+    return wider / target.shape[1] if stem == "mean" else wider
+
+
+def _check(path, found: Mapping[str, Tensor], tensors, lacking: Sequence[str], needed: int, title: str, wanted: str):
+    if lacking and len(lacking) >= needed:
+        some = ", ".join(list(tensors)[:3])
+        raise InputError(f"{path}: not weights of {title}: {len(tensors)} tensors named {some} …; wanted {wanted}")
+    if lacking:
+        more = f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise InputError(f"{path}: not the weights of {title}: {lacking[0]}{more}; wanted {wanted}")
+    for key, value in found.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise InputError(f"{path}: {key} holds values that are not finite; the file is damaged, wanted {wanted}")
