@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from ..errors import InputError
+from .chain import RATING, RECEIPT, SKIP, Event, Head
 from .package import RATINGS, SCORES, Question, StudyItem, StudyPackage, open_study
-from .store import RATING, SKIP, Event, Head, RatingStore, plain_number
+from .store import RatingStore, plain_number
 
 __all__ = ["Question", "ReaderSession", "StudyItem", "StudyPackage", "open_study"]
 
@@ -170,7 +171,7 @@ class ReaderSession:
         self._store.close()
         self._store = None
         self._index = None
-        path = self.study.folder / RATINGS / f"{self.reader}.receipt.json"
+        path = self.study.folder / RATINGS / f"{self.reader}{RECEIPT}"
         try:
             temporary = path.with_suffix(".tmp")
             temporary.write_text(json.dumps(self.receipt(), indent=1) + "\n", encoding="utf-8")

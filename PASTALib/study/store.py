@@ -8,41 +8,28 @@ of each sitting, and is countersigned with the lead's key when the study is clos
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
-import re
-import shutil
 import sqlite3
 import sys
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from .chain import (
+    FIELDS,
+    FORMAT,
+    RECEIPT,
+    Event,
+    Head,
+    chain_problems,
+    event_hash,
+    first_link,
+    read_events,
+    receipt_problems,
+)
 
-FORMAT = "pasta-ratings-1"
-RATING, SKIP = "rating", "skip"
-_FIELDS = (
-    "kind", "item", "case_id", "part", "session", "practice", "repeat", "scores", "confidence", "comment", "seconds", "view", "time"
-)  # fmt: skip
-_NETWORK_FILE_SYSTEMS = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb",
-    "smb2",
-    "smb3",
-    "smbfs",
-    "afpfs",
-    "sshfs",
-    "fuse.sshfs",
-    "9p",
-    "afs",
-    "davfs",
-    "lustre",
-}
+_NETWORK = "nfs nfs4 cifs smb smb2 smb3 smbfs afpfs sshfs fuse.sshfs 9p afs davfs lustre"
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -63,48 +50,6 @@ CREATE TRIGGER head_remains BEFORE DELETE ON head BEGIN SELECT RAISE(ABORT, 'the
 CREATE TRIGGER meta_stays BEFORE UPDATE ON meta BEGIN SELECT RAISE(ABORT, 'never changed'); END;
 CREATE TRIGGER meta_remains BEFORE DELETE ON meta BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
 """
-_GUARDS = re.findall(r"CREATE TRIGGER (\w+)", _SCHEMA)
-
-
-@dataclass(frozen=True)
-class Event:
-    """One stored event. ``seconds``: time on the image, pauses left out. ``time``: ISO 8601, UTC. ``hash`` covers all else and ``prev``."""
-
-    seq: int
-    kind: str
-    item: int
-    case: str
-    part: str
-    session: int
-    practice: bool
-    repeat: int
-    scores: dict[str, int]
-    confidence: float | None
-    comment: str
-    seconds: float
-    view: dict | None
-    time: str
-    prev: str
-    hash: str
-
-
-@dataclass(frozen=True)
-class Head:
-    """The end of a chain: how many events there are and the hash of the last (of none: the chain's first link)."""
-
-    seq: int
-    hash: str
-
-
-def first_link(study_id: str, reader: str, digest: str) -> str:
-    """What the first event of a chain follows: it binds the ratings to the reader and to every byte of study.json."""
-    return hashlib.sha256("\n".join((FORMAT, study_id, reader, digest)).encode()).hexdigest()
-
-
-def event_hash(seq: int, values: dict, prev: str) -> str:
-    """Hash (hex) of one event from its stored columns."""
-    text = json.dumps([seq, *(values[name] for name in _FIELDS), prev], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class RatingStore:
@@ -129,17 +74,12 @@ class RatingStore:
     def _prepare(self, meta: dict[str, str]) -> None:
         self._set_journal()
         self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("BEGIN IMMEDIATE")  # two windows that open a new store at once must not both create it
-        try:
+        with self._transaction():  # two windows that open a new store at once must not both create it
             if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
                 for statement in _statements(_SCHEMA):
                     self._db.execute(statement)
                 self._db.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
                 self._db.execute("INSERT INTO head VALUES (1, 0, ?)", (self._start,))
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
         check_meta(self.path, dict(self._db.execute("SELECT key, value FROM meta")), meta)
 
     def _set_journal(self) -> None:
@@ -164,47 +104,55 @@ class RatingStore:
     def events(self) -> list[Event]:
         """All events, oldest first."""
         with one_line(self.path):
-            return _read_events(self._db)
+            return read_events(self._db)
 
     def problems(self) -> list[str]:
         """What is wrong with the chain, in words that name the event; empty when nothing is."""
         with one_line(self.path):
-            return _problems(self._db, self._start)
+            receipt = self.path.with_name(f"{self.path.stem}{RECEIPT}")
+            return chain_problems(self._db, self._start) + receipt_problems(receipt, self._db)
 
     def append(self, after: Head, **values) -> Event:
         """Store one event behind ``after``; InputError when somebody else has added to this store meanwhile, or the disk refuses.
 
         values: kind, item, case_id, part, session, practice, repeat, scores, confidence, comment, seconds, view, time.
         """
-        row = {name: values[name] for name in _FIELDS}
-        row["scores"] = json.dumps(row["scores"], sort_keys=True)
-        row["view"] = None if row["view"] is None else json.dumps(row["view"], sort_keys=True)
-        row["practice"] = int(row["practice"])
-        for name in ("seconds", "confidence"):  # as SQLite gives it back, or the hash would not be reproduced
-            row[name] = None if row[name] is None else float(row[name])
+        row = _columns(values)
         seq = after.seq + 1
         digest = event_hash(seq, row, after.hash)
-        with one_line(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                now = Head(*self._db.execute("SELECT seq, hash FROM head").fetchone())
-                if now != after:
-                    raise InputError(
-                        f"{self.path}: {self.reader} is rating in another window as well; close one of them and log in again"
-                    )
-                marks = ", ".join("?" * (len(_FIELDS) + 3))
-                columns = ", ".join(("seq", *_FIELDS, "prev", "hash"))
-                self._db.execute(
-                    f"INSERT INTO events ({columns}) VALUES ({marks})", (seq, *row.values(), after.hash, digest)
+        with self._transaction():
+            if Head(*self._db.execute("SELECT seq, hash FROM head").fetchone()) != after:
+                raise InputError(
+                    f"{self.path}: {self.reader} is rating in another window as well; close one of them and log in again"
                 )
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._rollback()
-                raise
+            self._insert(seq, row, after.hash, digest)
         return Event(
             seq, row["kind"], row["item"], row["case_id"], row["part"], row["session"], bool(row["practice"]), row["repeat"],
             json.loads(row["scores"]), row["confidence"], row["comment"], row["seconds"], values["view"], row["time"], after.hash, digest,
         )  # fmt: skip
+
+    def extend(self, events: list[Event]) -> None:
+        """Add events of another copy of this store, as they are there; all of them or none."""
+        with self._transaction():
+            for event in events:
+                values = {name: getattr(event, "case" if name == "case_id" else name) for name in FIELDS}
+                self._insert(event.seq, _columns(values), event.prev, event.hash)
+
+    def _insert(self, seq: int, row: dict, prev: str, digest: str) -> None:
+        columns = ", ".join(("seq", *FIELDS, "prev", "hash"))
+        marks = ", ".join("?" * (len(FIELDS) + 3))
+        self._db.execute(f"INSERT INTO events ({columns}) VALUES ({marks})", (seq, *row.values(), prev, digest))
+
+    @contextlib.contextmanager
+    def _transaction(self):
+        with one_line(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._rollback()
+                raise
 
     def _rollback(self) -> None:
         if self._db.in_transaction:
@@ -217,111 +165,15 @@ class RatingStore:
             self._db.close()
 
 
-@dataclass(frozen=True)
-class Chain:
-    """A store as read for merging and closing: whose it is, its events, and what is wrong with it (empty: nothing)."""
-
-    path: Path
-    study: str
-    reader: str
-    digest: str
-    events: list[Event]
-    head: Head
-    problems: list[str]
-
-
-def read_chain(path: Path) -> Chain:
-    """Read a store without changing it and check its chain; InputError when it is no store of ratings at all."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the .sqlite file of a reader's ratings")
-    try:
-        with _opened_to_read(path) as db:
-            meta = dict(db.execute("SELECT key, value FROM meta"))
-            if meta["format"] != FORMAT:
-                raise InputError(f"{path}: ratings in the format {meta['format']!r}; wanted {FORMAT!r}")
-            problems = _problems(db, first_link(meta["study"], meta["reader"], meta["digest"]))
-            events = _read_events(db)
-            head = Head(*db.execute("SELECT seq, hash FROM head").fetchone())
-    except InputError:
-        raise
-    except (sqlite3.Error, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a store of ratings, or damaged ({error}); copy it from the reader again"
-        ) from None
-    return Chain(path, meta["study"], meta["reader"], meta["digest"], events, head, problems)
-
-
-@contextlib.contextmanager
-def _opened_to_read(path: Path):
-    """The database as it is, left as it was found: no lock, no file beside it, and a torn write is undone in a copy only."""
-    beside = {end: path.with_name(path.name + end) for end in ("-wal", "-journal")}
-    with tempfile.TemporaryDirectory(prefix="pasta-") as folder:
-        if beside["-journal"].exists():
-            for file in (path, beside["-journal"]):
-                shutil.copy(file, folder)
-            address = (Path(folder) / path.name).as_uri()
-        else:
-            address = path.resolve().as_uri() + ("?mode=ro" if beside["-wal"].exists() else "?mode=ro&immutable=1")
-        db = sqlite3.connect(address, uri=True, timeout=10)
-        try:
-            yield db
-        finally:
-            db.close()
-
-
-def _problems(db: sqlite3.Connection, start: str) -> list[str]:
-    """What is wrong with a store, in words that name the event; empty when nothing is."""
-    rows = db.execute(f"SELECT seq, {', '.join(_FIELDS)}, prev, hash FROM events ORDER BY seq").fetchall()
-    problems = _chain_problems(rows, start, Head(*db.execute("SELECT seq, hash FROM head").fetchone()))
-    if db.execute("SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger'").fetchone()[0] < len(_GUARDS):
-        problems.append("the guards against changes were removed")
-    return problems
-
-
-def _chain_problems(rows: list[tuple], start: str, head: Head) -> list[str]:
-    """Every event that does not follow from the one before it, by its number and case; and a tail that is gone."""
-    problems, prev, expected = [], start, 1
-    for row in rows:
-        seq, values = row[0], dict(zip(_FIELDS, row[1:-2]))
-        name = f"event {seq} (item {values['item']}, case {values['case_id']})"
-        if seq != expected:
-            problems.append(f"{_span(expected, seq - 1)} missing before {name}")
-        elif row[-2] != prev:
-            problems.append(f"{name} does not follow the event before it: deleted, exchanged or inserted")
-        if event_hash(seq, values, row[-2]) != row[-1]:
-            problems.append(f"{name} was changed after it was stored")
-        prev, expected = row[-1], seq + 1
-    if head.seq >= expected:
-        problems.append(f"{_span(expected, head.seq)} missing at the end")
-    elif (head.seq, head.hash) != (expected - 1, prev):
-        problems.append(
-            f"the last event is {expected - 1}, the store's own record says {head.seq}: events were added or changed"
-        )
-    return problems
-
-
-def _span(first: int, last: int) -> str:
-    return f"event {first}" if first == last else f"events {first} to {last}"
-
-
-def _read_events(db: sqlite3.Connection) -> list[Event]:
-    return [_event(row) for row in db.execute(f"SELECT seq, {', '.join(_FIELDS)}, prev, hash FROM events ORDER BY seq")]
-
-
-def _event(row: tuple) -> Event:
-    v = dict(zip(_FIELDS, row[1:-2]))
-    view = None if v["view"] is None else json.loads(v["view"])
-    return Event(
-        row[0], v["kind"], v["item"], v["case_id"], v["part"], v["session"], bool(v["practice"]), v["repeat"], json.loads(v["scores"]),
-        v["confidence"], v["comment"], v["seconds"], view, v["time"], row[-2], row[-1],
-    )  # fmt: skip
-
-
-def final_ratings(events: list[Event]) -> list[Event]:
-    """The last rating of each item, by item."""
-    last = {event.item: event for event in events if event.kind == RATING}
-    return [last[item] for item in sorted(last)]
+def _columns(values: dict) -> dict:
+    """The columns of an event in the order of FIELDS, as SQLite will give them back: the hash must be reproduced from those."""
+    row = {name: values[name] for name in FIELDS}
+    row["scores"] = json.dumps(row["scores"], sort_keys=True)
+    row["view"] = None if row["view"] is None else json.dumps(row["view"], sort_keys=True)
+    row["practice"] = int(row["practice"])
+    for name in ("seconds", "confidence"):
+        row[name] = None if row[name] is None else float(row[name])
+    return row
 
 
 def check_meta(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
@@ -395,7 +247,7 @@ def on_network_share(path: Path) -> bool:
         place = place.replace("\\040", " ")
         if len(place) >= len(best) and (path == Path(place) or Path(place) in path.parents):
             best, kind = place, found
-    return kind in _NETWORK_FILE_SYSTEMS
+    return kind in _NETWORK.split()
 
 
 def plain_number(value: float | None, low: float, high: float, what: str) -> float | None:
