@@ -96,6 +96,7 @@ def _same_labels(task: Task, lines: Sequence[Figure | Prediction], where: str) -
                 f"{where}: case {case!r} has the labels {', '.join(sorted(labels))}; wanted {', '.join(sorted(wanted))}; "
                 "score it with the task's own labels"
             )
+    for case, items in seen.items():
         if items != whole:
             lacks = ", ".join(sorted(whole - items)[0])
             raise InputError(f"{where}: case {case!r} lacks {lacks}, which other cases have; score that fold again")

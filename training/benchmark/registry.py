@@ -56,8 +56,8 @@ class Task:
     ``kind``: one of ``KINDS``; ``metrics`` of the paper's tables, ``metric`` the first. ``labels``: names of the mask's values 1, 2, …,
     of which ``scored`` are evaluated. ``classes``: what is predicted -> its class names. ``k``: numbers of scans to learn from, () for all;
     ``draws`` per fold and K, by the rule ``draw``. ``run``: tasks that share it are learned by one network. ``models``: rows of the
-    paper's tables, and "trivial". ``cases``: the paper's number; ``listed``: that of its Extended Data Table 4, where it differs.
-    ``table``, ``row``: where its figures are published; ``figure`` of the paper that shows them.
+    paper's tables, and "trivial". ``cases``: how many the paper evaluates; ``listed``: what its Extended Data Table 4 or Methods say, where
+    that differs. ``table``, ``row``: where its figures are published; ``figure`` of the paper that shows them; ``note`` on either.
     """
 
     key: str
@@ -87,6 +87,7 @@ class Task:
     command: str
     preset: str
     changes: Mapping[str, Mapping[str, Any]]
+    note: str = ""
     folds: int = FOLDS
     split: str = "by patient, strata balanced"
 
@@ -234,6 +235,7 @@ def _task(entry: Mapping[str, Any], groups: Mapping[str, Any], sets: Mapping[str
         command=entry["command"],
         preset=entry["preset"],
         changes=entry.get("recipes", {}),
+        note=entry.get("note", ""),
     )
 
 
