@@ -112,9 +112,10 @@ def _register() -> None:
 
     for module in (demo, synth, gallery, segment, report, features, organs):
         app.command(module.__name__.rsplit(".", 1)[-1])(module.command)
-    from .commands import models
+    from .commands import models, study
 
     app.add_typer(models.app, name="models")
+    app.add_typer(study.app, name="study")
 
 
 _register()

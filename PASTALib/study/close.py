@@ -46,6 +46,19 @@ def ratings_table(
     return rows
 
 
+def closed_table(study: StudyPackage) -> list[dict]:
+    """The rows of a closed study, with the truth, as ``close_study`` wrote them; InputError when it is not closed."""
+    path = study.folder / CLOSED / f"{TABLE}.csv"
+    if not path.is_file():
+        raise InputError(f"{study.folder}: {path} is missing; close the study first: pasta study close")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {name: int(row[name]) for name in ("score", "repeat", "session", "practice")}
+        row |= {"seconds": float(row["seconds"]), "confidence": float(row["confidence"]) if row["confidence"] else None}
+    return rows
+
+
 def write_table(rows: Iterable[Mapping], path: Path) -> None:
     """Write rows as ``.csv`` or ``.parquet`` by extension; the file appears complete or not at all.
 

@@ -106,35 +106,44 @@ def preset_design(
     name: str = "study",
     title: str | None = None,
     readers: Iterable[str] | None = None,
+    only: Iterable[str] | None = None,
     per_type: int | None = None,
     counts: Mapping[str, int] | None = None,
     **changes,
 ) -> Design:
     """A design from a preset of presets.toml, changed where asked.
 
-    types: lesion types that the study is about; a preset with one number for all types gives it to each of them.
-    per_type, counts: other numbers of realism cases, for all types or for single ones. changes: fields of ``Design`` (None: as in the
-    preset); ``description`` is a number per type.
+    types: lesion types that are there; a preset with one number for all types gives it to each of them, the paper's lists its own.
+    only: leave out every other type. per_type, counts: other numbers of realism cases, for all types or for single ones.
+    changes: other fields of the preset (None: as it is); ``description`` is a number per type.
     """
     presets = load_presets()["presets"]
     if preset not in presets:
         raise InputError(f"preset {preset!r} is not known; use one of {', '.join(presets)}")
     data = dict(presets[preset])
     data |= {key: value for key, value in changes.items() if value is not None}
-    types = list(dict.fromkeys(types))
     numbers = data["realism"]
     realism = dict(numbers) if isinstance(numbers, dict) else dict.fromkeys(types, numbers)
+    if only is not None:
+        realism = {kind: realism.get(kind, 0) for kind in only}
     if per_type is not None:
-        realism = dict.fromkeys(realism if isinstance(numbers, dict) and not types else types or realism, per_type)
+        realism = dict.fromkeys(realism, per_type)
     realism |= counts or {}
+    description = {kind: data["description"] for kind in realism if data["description"]}
     realism = {kind: number for kind, number in realism.items() if number}
-    description = {kind: data["description"] for kind in realism or types if data["description"]}
     if readers is None:
         readers = [f"reader{number}" for number in range(1, data["readers"] + 1)]
+    fewer = _at_most(realism, data, changes)
     return Design(
-        name, title or name, realism, description, data["practice"], data["repeats"], data["sessions"], float(data["washout_days"]),
+        name, title or name, realism, description, data["practice"], fewer, data["sessions"], float(data["washout_days"]),
         tuple(readers), ExportGrid(tuple(data["shape_zyx"]), tuple(map(float, data["spacing_mm"]))),
     )  # fmt: skip
+
+
+def _at_most(realism: Mapping[str, int], data: dict, changes: dict) -> int:
+    """The preset's repeats, fewer where a small study has no room for them; what was asked for stays and is checked by ``Design``."""
+    main = 2 * sum(realism.values())
+    return data["repeats"] if changes.get("repeats") is not None else min(data["repeats"], main // 2)
 
 
 @dataclass(frozen=True)
