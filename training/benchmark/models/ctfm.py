@@ -46,7 +46,7 @@ class CtFm(Rival):
     licence: str = "MIT"
     citation: str = "Pai et al., arXiv 2501.09001 (2025)"
     weights_note: str = "pretrained_segresnet.torch from the authors' page project-lighter/CT-FM"
-    parameters: Mapping[str, int] = counts(segmentation=0, classification=0)
+    parameters: Mapping[str, int] = counts(segmentation=77_760_992, classification=77_760_992)
     needs_weights: bool = True
 
     def network(self, kind: str, in_channels: int, classes: int, *, small: bool = False) -> nn.Module:
@@ -65,9 +65,12 @@ class CtFm(Rival):
         return SegResEncoder(in_channels=1, **PUBLISHED)
 
     def load(self, network: nn.Module, path: str | Path, stem: str = "repeat") -> Coverage:
-        start = "body.encoder." if isinstance(network, Segmenter) else "body."
-        parts = [names_under(network, start)]
-        return fill(network, path, parts, title=self.title, wanted="the authors' pretrained_segresnet.torch", stem=stem)
+        masks = isinstance(network, Segmenter)
+        parts = [names_under(network, "body.encoder." if masks else "body.")]
+        if masks:
+            parts.append(names_under(network, "body.", without=r"^body\.encoder\."))
+        wanted, decoder = "the authors' pretrained_segresnet.torch", ("body.up_layers.",)
+        return fill(network, path, parts, title=self.title, wanted=wanted, fresh=decoder, stem=stem)
 
     def prepare(self, mode: str = PAPER, kind: str = SEGMENTATION, modality: str = CT) -> Preparation:
         self.check_preparation(mode, kind, modality)

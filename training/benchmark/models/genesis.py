@@ -68,14 +68,14 @@ class Genesis(Rival):
     def load(self, network: nn.Module, path: str | Path, stem: str = "repeat") -> Coverage:
         masks = isinstance(network, Segmenter)
         file = "genesis_nnunet_luna16_006.model" if masks else "Genesis_Chest_CT.pt"
-        dropped = "tu.0." if self.last_pool == CUBIC else "seg_outputs."
         return fill(
             network,
             path,
             [names_under(network, "body.")],
             title=f"{self.title} ({'nnU-Net' if masks else 'U-Net'})",
             wanted=f"the authors' {file}",
-            optional=lambda key: key.startswith(("body.seg_outputs.", f"body.{dropped}")),
+            fresh=("body.seg_outputs.",),
+            optional=("body.tu.0.",) if self.last_pool == CUBIC else (),
             stem=stem,
         )
 

@@ -14,6 +14,7 @@ from .wrap import Segmenter, paper_preparation
 
 CHANNELS, SMALL = (32, 64, 128, 256, 320, 320), (4, 8, 16, 24)
 BLOCKS = (1, 3, 4, 6, 6, 6)  # of the residual encoder, presets M, L and XL alike at this patch
+REPEATED = (".all_modules.", "decoder.encoder.")  # names under which nnU-Net lists the same tensors again
 PLAIN, RESIDUAL = ENCODERS = ("plain", "resenc")
 
 
@@ -47,15 +48,17 @@ class NnUNet(Rival):
         return self._body(1, 2, CHANNELS)
 
     def load(self, network: nn.Module, path: str | Path, stem: str = "repeat") -> Coverage:
-        return fill(
+        report = fill(
             network,
             path,
             [names_under(network, "body.")],
             title=f"{self.title} ({self.encoder} encoder)",
-            wanted=self.weights_note,
-            optional=lambda key: ".seg_layers." in key,
+            wanted="a checkpoint of nnU-Net version 2 whose plan has the same network",
+            fresh=("body.decoder.seg_layers.",),
             stem=stem,
         )
+        report.unused = [entry for entry in report.unused if not any(part in entry.key for part in REPEATED)]
+        return report
 
     def prepare(self, mode: str = PAPER, kind: str = SEGMENTATION, modality: str = CT) -> Preparation:
         self.check_preparation(mode, kind, modality)

@@ -11,7 +11,8 @@ from torch import nn
 
 from PASTALib.errors import InputError
 from PASTALib.networks.checkpoint import read_weights
-from PASTALib.networks.matching import Entry, starting_weights
+from PASTALib.networks.matching import STEM, Entry, starting_weights
+from PASTALib.networks.names import is_nnunet
 from PASTALib.networks.unet import ATTRIBUTE_OUTPUTS, PUBLISHED_CHANNELS, NetworkShape, PastaNet, initialise
 
 from .interface import CLASSIFICATION, CT, KINDS, PAPER, SEGMENTATION, Preparation, Rival, counts
@@ -64,6 +65,11 @@ class Pasta(Rival):
             raise InputError(f"stem {stem!r}; wanted {' or '.join(STEMS)}")
         bare: PastaNet = network.body if isinstance(network, Segmenter) else network
         weights = read_weights(path)
+        if STEM not in weights.tensors and not is_nnunet(weights.tensors):
+            some = ", ".join(list(weights.tensors)[:3])
+            raise InputError(
+                f"{path}: not weights of {self.title}: {len(weights.tensors)} tensors named {some} …; wanted {self.weights_note}"
+            )
         state, taken = starting_weights(weights, bare.shape, stem)
         for key, value in state.items():
             if not key.startswith("seg_outputs.") and not torch.isfinite(value).all():

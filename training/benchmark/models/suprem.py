@@ -81,9 +81,7 @@ class SuPreM(Rival):
             [names_under(network, "body.")],
             title=f"{self.title} ({self.backbone})",
             wanted=f"the authors' supervised_suprem_{self.backbone}_2100.pth",
-            optional=lambda key: key.startswith(
-                ("body.out_tr.", "body.coarse_outputs.", "body.out.", "body.conv_final.2.")
-            ),
+            fresh=("body.out_tr.", "body.coarse_outputs.", "body.out.", "body.conv_final.2."),
             stem=stem,
         )
 

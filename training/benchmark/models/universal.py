@@ -73,7 +73,9 @@ class Universal(Rival):
             parts,
             title=f"{self.title} ({self.backbone})",
             wanted=f"the authors' clip_driven_universal_{self.backbone}.pth",
-            optional=lambda key: not key.startswith(f"{head}backbone."),
+            optional=tuple(
+                head + name for name in ("precls_conv.", "GAP.", "controller.", "organ_embedding", "text_to")
+            ),
             stem=stem,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -64,14 +64,16 @@ def fill(
     *,
     title: str,
     wanted: str,
-    optional: Callable[[str], bool] = lambda key: False,
+    fresh: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
     stem: str = "repeat",
 ) -> Coverage:
     """Copy the file's tensors into ``network`` and say what became of them.
 
     ``parts``: maps from the network's own names to those of the file; the names of a part share one prefix in the file, whatever it is,
-    which is found by the longest ends of names that agree. ``optional`` tells the network's tensors that a file may lack (outputs, heads).
-    ``title`` and ``wanted`` (the published file, in words) go into messages. Buffers that count batches are optional always.
+    which is found by the longest ends of names that agree. ``title`` and ``wanted`` (the published file, in words) go into messages.
+    ``fresh``: beginnings of the network's own names that are never taken over (outputs); ``optional``: of those that a file may lack, or
+    have in another shape. Buffers that count batches are optional always.
 
     InputError, with nothing changed, when a required tensor is missing, of another shape or not finite; and as ``read_weights``.
     """
@@ -81,18 +83,21 @@ def fill(
     tensors, report = weights.tensors, Coverage(Path(path).name, weights.wrapper, weights.prefix)
     own = {**dict(network.named_parameters()), **_kept_buffers(network)}
     found: dict[str, Tensor] = {}
-    used, prefixes, lacking = set(), [], []
+    used, there, prefixes, lacking = set(), set(), [], []
     for part in parts:
         prefix = _prefix(tensors, part.values())
         prefixes += [prefix] if prefix and prefix not in prefixes else []
         for key, name in part.items():
             value, target = tensors.get(prefix + name), own[key]
-            entry, reason = Entry(name, tuple(target.shape)), ""
-            if value is None:
+            reason = ""
+            if key.startswith(fresh):
+                report.missing.append(Entry(name, tuple(target.shape), "outputs are new"))
+            elif value is None:
                 report.missing.append(Entry(name, tuple(target.shape), "keeps its new values"))
                 reason = "is missing"
             else:
                 used.add(prefix + name)
+                there.add(key)
                 fitting = _fitting(value, target, stem)
                 if fitting is None:
                     reason = f"has shape {tuple(value.shape)}, wanted {tuple(target.shape)}"
@@ -101,14 +106,16 @@ def fill(
                     found[key] = fitting
                     widened = "" if fitting.shape == value.shape else f"widened by {stem!r}"
                     report.matched.append(Entry(name, tuple(target.shape), widened))
-            if reason and not optional(key) and not name.endswith("num_batches_tracked"):
-                lacking.append(f"{entry.key} {reason}")
+            if reason and not key.startswith(optional) and not name.endswith("num_batches_tracked"):
+                lacking.append(f"{name} {reason}")
     report.prefix += "+".join(prefixes)
-    report.unused = [
-        Entry(key, tuple(value.shape), "not part of this network") for key, value in tensors.items() if key not in used
-    ]
-    needed = sum(not optional(key) for part in parts for key in part)
-    _check(path, found, tensors, lacking, needed, title, wanted)
+    for key, value in tensors.items():
+        if key not in used:
+            prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
+            report.unused.append(Entry(key.removeprefix(prefix), tuple(value.shape), "not part of this network"))
+    needed = [key for part in parts for key in part if not key.startswith((*fresh, *optional))]
+    related = 2 * sum(key in there for key in needed) >= len(needed)
+    _check(path, found, tensors, lacking, related, title, wanted)
     with torch.no_grad():
         for key, value in found.items():
             own[key].copy_(value)
@@ -152,8 +159,9 @@ def _fitting(value: Tensor, target: Tensor, stem: str) -> Tensor | None:
     return wider / target.shape[1] if stem == "mean" else wider
 
 
-def _check(path, found: Mapping[str, Tensor], tensors, lacking: Sequence[str], needed: int, title: str, wanted: str):
-    if lacking and len(lacking) >= needed:
+def _check(path, found: Mapping[str, Tensor], tensors, lacking: Sequence[str], related: bool, title: str, wanted: str):
+    """``related``: whether the file has half of the names that are needed."""
+    if lacking and not related:
         some = ", ".join(list(tensors)[:3])
         raise InputError(f"{path}: not weights of {title}: {len(tensors)} tensors named {some} …; wanted {wanted}")
     if lacking:
