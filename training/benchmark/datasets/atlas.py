@@ -22,7 +22,8 @@ def find(about: About, folder: Path, extra: Mapping[str, Path]) -> Found:
     )
     numbers = {path.name[2:-7] for path in visible(folder / "imagesTr", "im*.nii.gz")}
     numbers |= {path.name[2:-7] for path in visible(folder / "labelsTr", "lb*.nii.gz")}
-    numbers |= {str(number) for number in range(about.cases)}
+    last = max((int(text) for text in numbers if text.isdecimal()), default=0)
+    numbers |= {str(number) for number in range(last)}  # a gap is a missing case
     items, problems = [], []
     for number in sorted(numbers, key=lambda text: (len(text), text)):
         name = f"atlas{number.zfill(3)}"

@@ -58,7 +58,7 @@ def convert(
     out.mkdir(parents=True, exist_ok=True)
     if key in ("private", "reports"):
         tables, notes = private.convert(
-            about, folder, out, names=names or _default_names(key), partial=partial, progress=progress
+            folder, out, names=names or _default_names(key), partial=partial, progress=progress
         )
         converted = Converted(key, folder, tables, (*about.notes, *notes))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def require_pydicom() -> None:
         raise InputError(f"reading DICOM needs pydicom ({error}); install it with: {PIP_COMMAND}") from None
 
 
-def patient_folders(folder: Path, prefix: str) -> list[Path]:
-    """Folders called after patients, as the NBIA Data Retriever writes them."""
-    return sorted(place for place in folder.iterdir() if place.is_dir() and place.name.upper().startswith(prefix))
+def patient_folders(folder: Path, pattern: str) -> list[Path]:
+    """Folders called after patients (a regular expression), as the NBIA Data Retriever writes them."""
+    return sorted(place for place in folder.iterdir() if re.fullmatch(pattern, place.name) and place.is_dir())
 
 
 def series_of(folder: Path) -> list[Series]:

@@ -20,6 +20,7 @@ from ...runs import write_json
 
 DEPTH = 3  # how far below a given folder a set may lie: manifest-123/Collection/…
 CHECKED = "checked.json"
+SAVE_EVERY = 10  # masks
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def label_problems(
                 continue
             digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()[:24]
             known[item.id] = {"state": state, "holds": np.unique(array).tolist(), "digest": digest}
-            if number % 10 == 9:
+            if number % SAVE_EVERY == SAVE_EVERY - 1:
                 write_json(path, known)
         entry = known[item.id]
         holds[item.id] = tuple(value for value in entry["holds"] if value)

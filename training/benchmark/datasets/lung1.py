@@ -22,7 +22,7 @@ from .items import Found, Item, Problem, find_folder
 from .outlines import segmentation_mask, structure_mask
 from .tables import STAGING, SURVIVAL, Table, write_cases
 
-PREFIX = "LUNG1-"
+PATIENT = r"LUNG1-\d+"
 CLINICAL = ("*[Ll]ung1*clinical*.csv", "clinical.csv")
 ADVICE = "download it again with the NBIA Data Retriever"
 
@@ -33,7 +33,7 @@ def find(about: About, folder: Path, extra: Mapping[str, Path]) -> Found:
     given = folder
     folder = find_folder(
         folder,
-        lambda place: bool(patient_folders(place, PREFIX)),
+        lambda place: bool(patient_folders(place, PATIENT)),
         f"wanted the folder NSCLC-Radiomics with LUNG1-001, …, as the NBIA Data Retriever writes it ({about.source})",
     )
     clinical = extra.get("clinical") or table_beside(
@@ -41,7 +41,7 @@ def find(about: About, folder: Path, extra: Mapping[str, Path]) -> Found:
     )
     outcomes = read_lung1(Path(clinical))
     items, problems, notes, seen = [], [], list(about.notes), {}
-    for place in patient_folders(folder, PREFIX):
+    for place in patient_folders(folder, PATIENT):
         found = _item(place, outcomes, Path(clinical), about)
         if isinstance(found, str):
             notes.append(found)
@@ -53,7 +53,7 @@ def find(about: About, folder: Path, extra: Mapping[str, Path]) -> Found:
         else:
             seen[found.patient] = place
             items.append(found)
-    places = {place.name for place in patient_folders(folder, PREFIX)}
+    places = {place.name for place in patient_folders(folder, PATIENT)}
     missing = sorted(outcomes.keys() - places)
     problems += [
         Problem(name, f"{Path(clinical).name} lists the patient, {folder} has no such folder; {ADVICE}")

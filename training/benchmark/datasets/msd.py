@@ -30,7 +30,7 @@ def find(about: About, folder: Path, extra: Mapping[str, Path]) -> Found:
     advice = f"unpack {about.archive} ({about.source}) again"
     folder = find_folder(
         folder,
-        lambda place: (place / LISTING).is_file() and _is_of(place, name),
+        lambda place: (place / LISTING).is_file() and _is_of(place, about),
         f"wanted {name} with dataset.json, imagesTr and labelsTr: unpack {about.archive} from {about.source}",
     )
     problems, items = [], []
@@ -58,15 +58,15 @@ def write(about: About, found: Found, out: Path, progress: Progress = silent) ->
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _is_of(place: Path, name: str) -> bool:
-    """A folder called as the task, or one whose listing says so: "Task06_Lung" has the name "Lung"."""
-    if place.name == name:
+def _is_of(place: Path, about: About) -> bool:
+    """A folder called after the task or the key, or one whose listing says so: "Task06_Lung" has the name "Lung"."""
+    if place.name in (about.key, *about.folders):
         return True
     try:
         said = json.loads((place / LISTING).read_text(encoding="utf-8")).get("name", "")
     except (OSError, ValueError, AttributeError):
         return False
-    words = "".join(str(said).lower().split()), name.split("_", 1)[1].lower()
+    words = "".join(str(said).lower().split()), about.folders[0].split("_", 1)[1].lower()
     return bool(words[0]) and (words[0] == words[1] or words[0].startswith(words[1]) or words[1].startswith(words[0]))
 
 

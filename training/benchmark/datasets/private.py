@@ -16,7 +16,6 @@ from PASTALib.progress import Progress, silent
 
 from ...downstream.labelled import DATASET_JSON, read_raw_folder, read_scan_table
 from ...downstream.table import ATTRIBUTES, existing, read_cases, read_rows
-from .about import About
 from .items import Item, Problem, grid_problem, label_problems, refuse
 from .tables import CASE_TASKS, SCANS, SURVIVAL, Table, write_cases, write_scans
 
@@ -66,7 +65,6 @@ def own_tables(folder: Path, names: Sequence[str] = ()) -> list[Own]:
 
 
 def convert(
-    about: About,
     folder: Path,
     out: Path,
     *,

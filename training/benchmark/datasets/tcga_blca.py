@@ -20,7 +20,7 @@ from .items import Found, Item, Problem, find_folder
 from .lung1 import outcome_tables
 from .tables import Table
 
-PREFIX = "TCGA-"
+PATIENT = "TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}"
 CLINICAL = ("clinical.tsv", "*clinical_patient_blca*.txt", "clinical.csv")
 POINTS = ("points.csv",)
 
@@ -31,7 +31,7 @@ def find(about: About, folder: Path, extra: Mapping[str, Path]) -> Found:
     given = folder
     folder = find_folder(
         folder,
-        lambda place: bool(patient_folders(place, PREFIX)),
+        lambda place: bool(patient_folders(place, PATIENT)),
         f"wanted the folder TCGA-BLCA with TCGA-4Z-AA7M, …, as the NBIA Data Retriever writes it ({about.source})",
     )
     clinical = extra.get("clinical") or table_beside(
@@ -44,7 +44,7 @@ def find(about: About, folder: Path, extra: Mapping[str, Path]) -> Found:
         given, folder, POINTS, "no points.csv with the tumours' centres; see Docs/benchmark-data.md"
     )
     outcomes, points = read_tcga(Path(clinical)), read_points(Path(points_file))
-    places = patient_folders(folder, PREFIX)
+    places = patient_folders(folder, PATIENT)
     unknown = sorted(points.keys() - {place.name for place in places})
     if unknown:
         raise InputError(f"{points_file}: patient {unknown[0]} is not in {folder}; correct the id or take the row out")
