@@ -59,7 +59,7 @@ class _Session:
         from Testing.slicerhost import boot_gui, reset_scene
 
         boot_gui()
-        from Testing.gui.synth_support import Hand, add_nodes
+        from Testing.gui.synth_support import Hand, add_nodes, deep_indices
         from Testing.slicerhost.layout import Layout
         from Testing.slicerhost.panel import open_module
 
@@ -68,7 +68,7 @@ class _Session:
         self.nodes = add_nodes(ct, organs)
         self.hand = Hand(open_module(ROOT / "PASTASynth", "PASTASynth", size=(400, 1200)), self.layout)
         self.hand.parameters.refine = False
-        self.organs = organs
+        self.deep = deep_indices(organs, "liver")
         self.gaps: dict[str, float] = {}
 
     def close(self) -> None:
@@ -90,7 +90,9 @@ class _Session:
 
     def click(self, number: int = 0) -> None:
         """Place a lesion in the liver and wait for it."""
-        self.hand.place("liver", self.organs, "Red", number)
+        from Testing.gui.synth_support import one_of
+
+        self.hand.click("Red", self.hand.world_of(one_of(self.deep, number)))
 
 
 def _freezes(section: Section, session: _Session) -> None:

@@ -61,15 +61,24 @@ def in_geometry(phantom, kind: str):
     )
 
 
-def deep_index(organs, organ: str, number: int = 0) -> np.ndarray:
-    """Index (z, y, x) well inside an organ, no voxel's centre; several by number."""
+def deep_indices(organs, organ: str) -> np.ndarray:
+    """Indices (n, 3; z, y, x) of all voxels well inside an organ."""
     mask = organs.mask(organ)
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=organs.labels.spacing_zyx_mm)[
         1:-1, 1:-1, 1:-1
     ]
-    deep = np.argwhere(depth >= 0.8 * depth.max()) + [part.start for part in box]
+    return np.argwhere(depth >= 0.8 * depth.max()) + [part.start for part in box]
+
+
+def one_of(deep: np.ndarray, number: int) -> np.ndarray:
+    """The index of that number, moved off its voxel's centre."""
     return deep[(number * 7919) % len(deep)] + [0.3, -0.2, 0.4]
+
+
+def deep_index(organs, organ: str, number: int = 0) -> np.ndarray:
+    """Index (z, y, x) well inside an organ, no voxel's centre; several by number."""
+    return one_of(deep_indices(organs, organ), number)
 
 
 class Hand:

@@ -274,6 +274,15 @@ class TestQueue:
         assert taken == [("x", "a"), ("y", "b"), ("x", "a"), ("y", "b"), ("x", "a"), ("y", "b"), ("x", "a")]
         assert not queue
 
+    def test_a_worker_stays_idle_where_fetching_the_data_is_not_worth_it(self):
+        queue = schedule._Queue.of([schedule.Piece("a", (), f"a{n}") for n in range(5)])
+        few = lambda left: left > 3  # noqa: E731
+        assert queue.take("x", "xy", few).group == "a"
+        assert queue.take("y", "xy", few).group == "a"  # four are left
+        assert queue.take("z", "xyz", few) is None
+        assert queue.take("z", "z", few).group == "a", "the others are gone"
+        assert queue.take("x", "xz", few).group == "a", "its own group"
+
     def test_a_piece_that_was_lost_is_halved_and_refused_in_the_end(self):
         single = schedule.Piece("a", (), "case 1")
         pair = schedule.Piece("a", (), "cases 1 and 2", halves=lambda: [single, schedule.Piece("a", (), "case 2")])

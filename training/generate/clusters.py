@@ -19,7 +19,9 @@ from PASTALib.errors import InputError
 _INSTALL = 'pip install "dask[distributed]"'
 START_TRIALS = 10  # a worker may be killed while it starts
 CONNECT_S = 10
-_ONE_THREAD = {f"{name}_NUM_THREADS": 1 for name in ("OMP", "OPENBLAS", "MKL")}
+_ONE_THREAD = {f"{name}_NUM_THREADS": 1 for name in ("OMP", "OPENBLAS", "MKL")} | {
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": 1
+}
 # Dask says on stderr what this package says better. Its own environment for workers would have every array given back to the system
 # at once, which makes them several times slower; ours leaves the memory allocator alone.
 _SETTINGS = {

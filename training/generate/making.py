@@ -44,6 +44,9 @@ class Making:
         self._left = sum(map(plan.voxels, todo))
         self._begun = time.monotonic()
         self._done = 0
+        self._loads: list[float] = []  # seconds per template that was loaded
+        self._cases: list[float] = []  # seconds per case without
+        self._piece_cases = 1.0
         self._pool: Pool | None = None
 
     def run(self, pool: Pool) -> None:
@@ -51,15 +54,18 @@ class Making:
         out, self._pool = self.out, pool
         cache = int(CACHE_SHARE * pool.memory_bytes)
         pieces = [self._piece(job, cache) for job in jobs_of(self.todo, pool.count)]
+        self._piece_cases = len(self.todo) / max(1, len(pieces))
         manifest_file, failures = Lines(out / MANIFEST), Lines(out / FAILURES)
         self._begun = time.monotonic()
         self._check_disk()
         try:
             with open(out / TIMES, "ab", buffering=0) as times:
-                for results in pool.run(make_job, pieces, self._tell):
+                for results in pool.run(make_job, pieces, self._tell, self._worth):
                     for made in results:
                         self._account(made, manifest_file, failures)
                         if not made.found:
+                            self._cases.append(made.seconds - made.loading_s)
+                            self._loads += [made.loading_s] if made.loading_s > 0 else []
                             figures = {"seconds": made.seconds, "cpu_s": made.cpu_s, "loading_s": made.loading_s}
                             record = {"id": made.case.id, **{key: round(value, 3) for key, value in figures.items()}}
                             times.write(json.dumps(record).encode() + b"\n")
@@ -68,6 +74,13 @@ class Making:
         finally:
             manifest_file.close()
             failures.close()
+
+    def _worth(self, pieces: int) -> bool:
+        """Whether another worker should load a template for so many pieces: half of them must take longer than loading it does."""
+        if not self._loads or not self._cases:
+            return True
+        loading_s = sum(self._loads) / len(self._loads)
+        return 0.5 * pieces * self._piece_cases * sum(self._cases) / len(self._cases) > loading_s
 
     def _piece(self, job: Job, cache: int) -> Piece:
         names = dict.fromkeys(name for case in job.cases for name in case.templates)

@@ -7,6 +7,7 @@ given to others.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ from .clusters import Workers, check_versions, connect, machine_memory, quiet, r
 
 AHEAD = 2  # pieces per worker under way at once: one in work, one waiting
 LOST_LIMIT = 20  # times that one piece may go down with its worker before the run stops
-_POLL_S = 0.02
 _LOOK_S = 0.25
 
 
@@ -37,6 +37,9 @@ class Piece:
     lost: int = 0
 
 
+Worth = Callable[[int], bool]
+
+
 class Pool(Protocol):
     """Something that calls a function for every piece."""
 
@@ -44,8 +47,13 @@ class Pool(Protocol):
     present: int  # of workers that are there now
     memory_bytes: int  # of each
 
-    def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
-        """Results as they come. ``idle`` is called every now and then while waiting. What the function raises, this raises."""
+    def run(
+        self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None], worth: Worth = lambda left: True
+    ) -> Iterator[Any]:
+        """Results as they come. ``idle`` is called every now and then while waiting. What the function raises, this raises.
+
+        ``worth``: whether a second worker should fetch the data of a group that has so many pieces left.
+        """
 
 
 @contextlib.contextmanager
@@ -73,7 +81,7 @@ class _Here:
     def memory_bytes(self) -> int:
         return machine_memory()
 
-    def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
+    def run(self, function, pieces, idle, worth=None) -> Iterator[Any]:
         for piece in pieces:
             idle()
             yield function(*piece.arguments)
@@ -104,12 +112,18 @@ class _Queue:
     def put(self, piece: Piece) -> None:
         self.groups.setdefault(piece.group, deque()).appendleft(piece)
 
-    def take(self, worker: str) -> Piece:
-        """The next piece for a worker: of its own group, else of the one with most left per worker on it."""
+    def take(self, worker: str, present: Sequence[str] = (), worth: Worth = lambda left: True) -> Piece | None:
+        """The next piece for a worker: of its own group, else of the one with most left per worker on it.
+
+        None when workers that are ``present`` are on all groups and none is ``worth`` another one.
+        """
         group = self.last.get(worker)
         if group not in self.groups:
-            others = [name for name in self.last.values() if name in self.groups]
-            group = max(self.groups, key=lambda name: len(self.groups[name]) / (1 + others.count(name)))
+            others = Counter(name for who, name in self.last.items() if not present or who in present)
+            free = [name for name in self.groups if not others[name] or worth(len(self.groups[name]))]
+            if not free:
+                return None
+            group = max(free, key=lambda name: len(self.groups[name]) / (1 + others[name]))
         self.last[worker] = group
         piece = self.groups[group].popleft()
         if not self.groups[group]:
@@ -145,16 +159,18 @@ class _Dask:
         except (KeyError, OSError):  # nobody there to ask
             raise InputError("the Dask scheduler is gone; start it again and use --resume") from None
 
-    def run(self, function: Callable, pieces: Sequence[Piece], idle: Callable[[], None]) -> Iterator[Any]:
+    def run(self, function, pieces, idle, worth=lambda left: True) -> Iterator[Any]:
         queue = _Queue.of(pieces)
         running: dict[Any, tuple[Piece, str]] = {}
+        news = threading.Event()
         looked = 0.0
         try:
             while queue or running:
                 if time.monotonic() - looked > _LOOK_S:
                     looked = time.monotonic()
                     self._look(running, queue)
-                self._give(function, running, queue)
+                self._give(function, running, queue, worth, news)
+                news.clear()
                 done = [future for future in running if future.status != "pending"]
                 for future in done:
                     piece, _ = running.pop(future)
@@ -166,7 +182,7 @@ class _Dask:
                         self._take_back([piece], queue)
                 if not done:
                     idle()
-                    time.sleep(_POLL_S)
+                    news.wait(_LOOK_S)
         finally:
             with contextlib.suppress(Exception):  # the scheduler itself may be gone
                 self._client.cancel(list(running), force=True)
@@ -183,13 +199,14 @@ class _Dask:
             self._client.cancel(gone, force=True)
             self._take_back([running.pop(future)[0] for future in gone], queue)
 
-    def _give(self, function: Callable, running: dict, queue: _Queue) -> None:
+    def _give(self, function: Callable, running: dict, queue: _Queue, worth: Worth, news: threading.Event) -> None:
         busy = Counter(worker for _, worker in running.values())
         for worker in self._slots:
             for _ in range(AHEAD - busy[worker]):
-                if queue:
-                    piece = queue.take(worker)
+                piece = queue.take(worker, self._slots, worth) if queue else None
+                if piece is not None:
                     future = self._client.submit(function, *piece.arguments, workers=[worker], pure=False)
+                    future.add_done_callback(lambda _: news.set())
                     running[future] = piece, worker
 
     def _was_lost(self, future) -> bool:
