@@ -33,6 +33,7 @@ from .warm import WarmState
 
 ORPHAN_GRACE_S = 0.5  # for a running job to stop by itself when the client is gone
 _READ = 1 << 16
+_LEAVING = threading.Lock()
 
 
 class Server:
@@ -257,6 +258,7 @@ def _watch(server: Server, folder: Path | None, parent: int) -> None:
 
 def _leave(folder: Path | None, orphan: bool, busy: bool) -> None:
     """End this process at once, whatever its threads do. An orphan removes the private folder, and the children of a job that still runs."""
+    _LEAVING.acquire()  # for good: another thread that comes here would end the process while this one is still tidying up
     if orphan and folder is not None:
         with contextlib.suppress(OSError):
             remove_orphan(folder)

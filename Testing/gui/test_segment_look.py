@@ -1,10 +1,6 @@
-"""How the panels of PASTASegment and PASTAReport look and speak: nothing cut, everything named, every parameter there, few lines of code."""
+"""How the panels of PASTASegment and PASTAReport look and speak: nothing cut, everything named and explained."""
 
 from __future__ import annotations
-
-import ast
-import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +10,6 @@ from Testing.gui.test_report_panel import add_lesions, field, measure
 MODULES = ("PASTASegment", "PASTAReport")
 SIZES = [(400, 1.0), (600, 1.0), (400, 1.5), (600, 1.5)]
 INTERACTIVE = ("QPushButton", "QToolButton", "QCheckBox", "QComboBox", "QTableWidget", "QLineEdit", "qMRMLNodeComboBox")
-
-
-def ui_tree(name: str):
-    return ElementTree.parse(ROOT / name / "Resources" / "UI" / f"{name}.ui")
 
 
 @pytest.fixture
@@ -74,33 +66,6 @@ def test_everything_is_named_and_explained(used, name):
             text = widget.accessibleName or getattr(widget, "text", "")
             unnamed += [widget.name or widget.className()] if not text or not widget.toolTip else []
     assert unnamed == []
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_every_connected_parameter_exists(name, host, open_module):
-    module = open_module(name)
-    known = set(type(module.widget.parameters).__annotations__)
-    named = {
-        entry.find("string").text
-        for entry in ui_tree(name).iter("property")
-        if entry.get("name") == "SlicerParameterName"
-    }
-    assert named and named <= known
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_modules_are_small_and_translatable(name):
-    path = ROOT / name / f"{name}.py"
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 350
-    files = [path, *(ROOT / "PASTALib" / "gui").glob("segment_*.py"), *(ROOT / "PASTALib" / "gui").glob("report_*.py")]
-    wrong = []
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
-                plain = len(node.args) == 1 and isinstance(node.args[0], ast.Constant)
-                wrong += [] if plain else [f"{Path(file).name}:{node.lineno}"]
-    assert wrong == []
 
 
 @pytest.mark.parametrize("name", MODULES)

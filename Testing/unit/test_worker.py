@@ -557,6 +557,26 @@ def test_the_worker_ends_when_its_client_is_killed(job):
 
 
 @POSIX
+def test_who_leaves_second_does_not_end_the_process_before_the_folder_is_gone():
+    """Main thread, watch and job may all find out at the same time that the client is gone."""
+    code = """
+        import threading, time
+        from pathlib import Path
+        from PASTALib.worker import server
+        left = []
+        def slow(folder):
+            left.append(folder)
+            time.sleep(0.3)
+            print(len(left), flush=True)
+        server.remove_orphan = slow
+        for _ in range(3):
+            threading.Thread(target=server._leave, args=(Path("x"), True, False)).start()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+@POSIX
 def test_the_worker_ends_with_its_client_even_when_its_stdin_stays_open():
     inlet, outlet = os.pipe()
     code = f"""
