@@ -45,7 +45,10 @@ def analyse(
     seed: Annotated[
         int, typer.Option(metavar="N", help="Same seed and ratings, same results.", rich_help_panel=_TEST)
     ] = 0,
-    title: Annotated[str, typer.Option(help="Title of the report.", rich_help_panel=_OUTPUT)] = "Reader study",
+    title: Annotated[
+        str | None,
+        typer.Option(help="Title of the report. [dim]Default: the study's title.[/dim]", rich_help_panel=_OUTPUT),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same name in DIR.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -76,13 +79,22 @@ def analyse(
 
         progress.start("Reading the ratings")
         rows = read_ratings(file)
+        named, planned = _plan(file)
         update = progress.start("Analysing")
         results = run(
-            rows, margin, level=level, alpha=alpha, resamples=resamples, seed=seed, source=file.name, progress=update
+            rows,
+            margin,
+            level=level,
+            alpha=alpha,
+            resamples=resamples,
+            seed=seed,
+            planned=planned,
+            source=file.name,
+            progress=update,
         )
         progress.start("Writing the report")
         with target as staging:
-            written = [target.path / path.name for path in write_study_report(results, staging, title)]
+            written = [target.path / path.name for path in write_study_report(results, staging, title or named)]
     if as_json:
         print_json(results.to_json() | {"written": [str(path) for path in written]})
         return
@@ -112,6 +124,26 @@ def _ratings_file(path: Path) -> Path:
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise InputError(f"{path}: wanted ratings as .csv or .parquet")
     return path
+
+
+def _plan(file: Path) -> tuple[str, dict[str, dict[str, int]] | None]:
+    """Title of the study that the ratings are of, and how many first ratings it asked for, by part and reader; None without a study."""
+    from ..study.package import STUDY, open_study
+
+    folder = file.resolve().parent
+    folder = folder.parent if folder.name == "closed" else folder
+    if not (folder / STUDY).is_file():
+        return "Reader study", None
+    from ..study.analysis.table import QUESTIONS
+
+    study = open_study(folder)
+    planned: dict[str, dict[str, int]] = {}
+    for reader in study.readers:
+        for item in study.items(reader):
+            if not item.practice and not item.repeat:
+                counts = planned.setdefault(item.part, dict.fromkeys(study.readers, 0))
+                counts[reader] += len(QUESTIONS[item.part])
+    return study.title, planned
 
 
 def simulate(

@@ -26,14 +26,15 @@ def analyse(
     alpha: float = 0.05,
     resamples: int = 2000,
     seed: int = 0,
+    planned: Mapping[str, Mapping[str, int]] | None = None,
     source: str = "ratings",
     progress: Progress = silent,
 ) -> StudyResults:
     """Analyse the ratings of a closed study.
 
     ``rows``: one mapping per final rating with the columns of ``table.COLUMNS`` (a list of dicts, a pandas DataFrame, or ``read_ratings``).
-    ``margin``: of non-inferiority and equivalence in points of the scale. ``level``: of intervals. ``alpha``: of each test. ``resamples``: of
-    the bootstrap over cases. The same input and seed give the same results. What cannot be computed is said in ``StudyResults.limits``;
+    ``margin``: of non-inferiority and equivalence in points of the scale. ``level``: of intervals. ``alpha``: of each test. ``resamples``: of the bootstrap over cases. ``planned``: part -> reader -> ratings that the study asked for in first readings, so that what nobody rated counts
+    as missing too; without it every reader is expected to rate every case of the table. The same input and seed give the same results. What cannot be computed is said in ``StudyResults.limits``;
     InputError for a table that contradicts itself or has no truth.
     """
     settings = _settings(margin, level, alpha, resamples, seed)
@@ -41,7 +42,9 @@ def analyse(
     results = StudyResults(settings, {}, table.practice_rows, [], list(table.notes), source)
     for number, part in enumerate(table.parts.values()):
         progress(number, len(table.parts), f"analysing the {part.name} part")
-        results.parts[part.name] = analyse_part(part, settings, results.limits, results.notes)
+        results.parts[part.name] = analyse_part(part, settings, results.limits, (planned or {}).get(part.name))
+    for name in set(planned or ()) - set(results.parts):
+        results.limits.append(f"Nothing of the {name} part was rated.")
     return results
 
 
@@ -62,28 +65,34 @@ def _settings(margin: float, level: float, alpha: float, resamples: int, seed: i
     return Settings(margin, level, alpha, resamples, seed)
 
 
-def analyse_part(part: Part, settings: Settings, limits: list[str], notes: list[str]) -> PartResults:
-    """Everything about one part of the study; adds to ``limits`` and ``notes``."""
+def analyse_part(
+    part: Part, settings: Settings, limits: list[str], planned: Mapping[str, int] | None = None
+) -> PartResults:
+    """Everything about one part of the study; adds to ``limits``. ``planned``: ratings asked for, by reader."""
     bootstrap = CaseBootstrap(part.strata, settings.resamples, np.random.default_rng(settings.seed))
     asked = np.isfinite(part.scores)
     rated = dict(zip(part.readers, map(int, asked.sum((0, 2)))))
+    whole = asked.shape[0] * asked.shape[2]
+    expected = {reader: max((planned or {}).get(reader, whole), rated[reader]) for reader in part.readers}
     here = PartResults(
-        part.name, part.readers, part.kinds, part.questions, _composition(part), dict.fromkeys(part.readers, asked.shape[0] * asked.shape[2]), rated, _gaps(part)
-    )  # fmt: skip
+        part.name, part.readers, part.kinds, part.questions, _composition(part), expected, rated, _gaps(part)
+    )
+    for reader in [name for name in planned or () if name not in rated]:
+        expected[reader], rated[reader] = (planned or {})[reader], 0
     if not asked.any():
         limits.append(f"The {part.name} part holds no score at all; nothing of it can be computed.")
         return here
     silent_readers = [reader for reader, count in rated.items() if not count]
     if silent_readers:
         limits.append(f"The {part.name} part has no score of {', '.join(silent_readers)}.")
-    if len(part.readers) - len(silent_readers) == 1:
+    if len(here.active) == 1:
         limits.append(
             f"The {part.name} part has one reader: intervals speak of this reader only, not of others, and agreement between readers cannot be computed."
         )
-    if bootstrap.lonely:
+    lonely = [kind_name(kind) for kind, row in here.cases.items() if 1 in row.values()]
+    if lonely:
         limits.append(
-            f"{_count(bootstrap.lonely, 'lesion type')} of the {part.name} part {'has' if bootstrap.lonely == 1 else 'have'} a single real or "
-            "synthetic case: a mean is given, an interval of that type is not."
+            f"{', '.join(lonely)}: a single real or synthetic case in the {part.name} part, so no interval for it."
         )
     values = part.scores[asked]
     if np.ptp(values) == 0:
@@ -97,10 +106,6 @@ def analyse_part(part: Part, settings: Settings, limits: list[str], notes: list[
     _agreements(part, here, bootstrap, settings, limits)
     _times(part, here, bootstrap, settings, limits)
     return here
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _composition(part: Part) -> dict[str, dict[str, int]]:
@@ -194,6 +199,9 @@ def _realism(part: Part, bootstrap: CaseBootstrap, settings: Settings, limits: l
             here.differences[kind] = compare(part, bootstrap, settings, kind)
             here.auc[kind] = tell_apart(part, settings, kind)
     here.tests = tests(here.differences[ALL], here.auc[ALL], settings)
+    undone = [test.name.lower() for test in here.tests if not np.isfinite(test.p)]
+    if undone:
+        limits.append(f"Too few cases, or scores without variation, for a test of {' and of '.join(undone)}.")
     for reader, own in zip(part.readers, scores):
         false, true = roc_points(own[~part.synthetic], own[part.synthetic])
         here.roc[reader] = (false.tolist(), true.tolist())

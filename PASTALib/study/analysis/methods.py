@@ -20,7 +20,7 @@ def methods(results: StudyResults) -> list[str]:
         text.append(_design_of_realism(realism))
     if description is not None:
         text.append(_design_of_description(description))
-    several = any(len(part.readers) > 1 for part in results.parts.values())
+    several = any(len(part.active) > 1 for part in results.parts.values())
     intervals = (
         f"Intervals have a level of {level}. The variation between cases came from a cluster bootstrap: {settings.resamples:,} resamples of "
         "cases within each lesion type and truth, in which all readings of a case stay together (n − 1 of n cases drawn and reweighted; Rao and "
@@ -53,7 +53,7 @@ def _design_of_realism(part: PartResults) -> str:
     equal = all(row[REAL] == row[SYNTHETIC] for row in part.cases.values())
     mixing = "mixed 1:1 within each lesion type" if equal else "mixed in the numbers that the table gives"
     return (
-        f"{_people(part.readers)} rated the realism of {real + synthetic:,} cases ({real:,} real, {synthetic:,} synthetic, {mixing}; "
+        f"{_people(part.active)} rated the realism of {real + synthetic:,} cases ({real:,} real, {synthetic:,} synthetic, {mixing}; "
         f"{len(part.kinds)} lesion type{'s' if len(part.kinds) != 1 else ''}) from 1 (completely unrealistic) to 5 (indistinguishable from real CT), "
         "without knowing which was which."
     )
@@ -62,7 +62,7 @@ def _design_of_realism(part: PartResults) -> str:
 def _design_of_description(part: PartResults) -> str:
     cases = sum(sum(row.values()) for row in part.cases.values())
     return (
-        f"{_people(part.readers)} rated how well the structured report of {cases:,} cases fits the image from 1 (completely inaccurate) to 5 "
+        f"{_people(part.active)} rated how well the structured report of {cases:,} cases fits the image from 1 (completely inaccurate) to 5 "
         f"(perfectly accurate), separately for {_listed(part.questions)}."
     )
 

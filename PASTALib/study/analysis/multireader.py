@@ -49,18 +49,16 @@ class Estimate:
         return self.value - half, self.value + half
 
     def p_above(self, bound: float) -> float:
-        """One-sided p-value against "the average is at most ``bound``"."""
+        """One-sided p-value against "the average is at most ``bound``"; NaN where nothing varies."""
         se, df = (self.se, self.df) if self.generalises else (self.fixed_se, np.inf)
-        if not np.isfinite(se):
+        if not np.isfinite(se) or se < 1e-6:  # where nothing varies, nothing can be tested
             return float("nan")
-        if se == 0:  # every score the same: no doubt is left, and none was measured
-            return 0.0 if self.value > bound else 1.0
         return float(stats.t.sf((self.value - bound) / se, df))
 
     def p_two_sided(self, bound: float) -> float:
         """Two-sided p-value against "the average is ``bound``"."""
         above = self.p_above(bound)
-        return min(1.0, 2 * min(above, 1 - above))
+        return min(1.0, 2 * min(above, 1 - above)) if np.isfinite(above) else above
 
 
 def average(
@@ -97,9 +95,7 @@ def average(
     doubt = between**2 / (readers - 1) + (readers * shared) ** 2 / case_df
     df = total**2 / doubt if doubt > 0 else np.inf
     se = float(np.sqrt(total / readers))
-    return Estimate(
-        mean, *_interval(mean, se, df, level, bounds), se, df, *fixed, fixed_se, readers, cases, tuple(values)
-    )
+    return Estimate(mean, *_interval(mean, se, df, level, bounds), se, df, *fixed, fixed_se, readers, cases, each)
 
 
 def _interval(mean: float, se: float, df: float, level: float, bounds: tuple[float, float]) -> tuple[float, float]:

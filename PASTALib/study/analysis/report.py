@@ -77,7 +77,7 @@ def page(results: StudyResults, title: str = "Reader study", files: list[str] | 
 
 def _facts(results: StudyResults) -> list[str]:
     parts = list(results.parts.values())
-    readers = sorted({reader for part in parts for reader in part.readers})
+    readers = sorted({reader for part in parts for reader in part.active})
     facts = [f"{len(readers)} reader{'s' if len(readers) != 1 else ''}"]
     for part in parts:
         counts = [sum(row[truth] for row in part.cases.values()) for truth in (REAL, SYNTHETIC)]
@@ -302,7 +302,7 @@ def _missing(results: StudyResults) -> tuple[str, str, str]:
             continue
         by_reader = [
             f"{escape(r)} {part.expected[r] - part.rated[r]:,}"
-            for r in part.readers
+            for r in part.expected
             if part.rated[r] < part.expected[r]
         ]
         by_kind = [f"{escape(kind_name(k))} {part.gaps[k]:,}" for k in part.kinds if part.gaps[k]]

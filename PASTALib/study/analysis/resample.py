@@ -17,15 +17,12 @@ class CaseBootstrap:
     def __init__(self, strata: np.ndarray, resamples: int, rng: np.random.Generator):
         strata = np.asarray(strata).copy()
         values, counts = np.unique(strata, return_counts=True)
-        self.lonely = int((counts == 1).sum())
         for value in values[counts == 1]:
             strata[strata == value] = -2 + (value & 1)
         self.weights = np.ones((resamples, len(strata)), np.float32)
-        self.groups = 0
         for value in np.unique(strata):
             cases = np.flatnonzero(strata == value)
             n = len(cases)
-            self.groups += 1
             if n < 2:
                 continue
             drawn = rng.integers(n, size=(resamples, n - 1)) + np.arange(resamples)[:, None] * n

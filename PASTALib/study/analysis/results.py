@@ -89,6 +89,11 @@ class PartResults:
     confidence: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
+    def active(self) -> tuple[str, ...]:
+        """The readers who rated anything."""
+        return tuple(reader for reader in self.readers if self.rated[reader])
+
+    @property
     def missing(self) -> int:
         return sum(self.expected.values()) - sum(self.rated.values())
 
