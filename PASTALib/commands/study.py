@@ -200,13 +200,13 @@ def status(
 ) -> None:
     """How far each reader is, whether every chain of ratings is in order and, with the key, whether a closed study was changed."""
     package = opt.open_package(study)
-    from ..study.chain import final_ratings, read_chain
+    from ..study.chain import final_ratings, has_store, read_chain
     from .console import print_json
 
     readers = {}
     for reader in package.readers:
         path = package.store_path(reader)
-        chain = read_chain(path) if path.is_file() else None
+        chain = read_chain(path) if has_store(path) else None
         readers[reader] = {
             "rated": len(final_ratings(chain.events)) if chain else 0,
             "of": len(package.data["readers"][reader]),

@@ -101,6 +101,17 @@ def read_chain(path: Path) -> Chain:
     return Chain(path, meta["study"], meta["reader"], meta["digest"], events, head, problems)
 
 
+def has_store(path: Path) -> bool:
+    """Whether there is a store to read; False also for the empty file that a program killed in its first moment leaves."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    try:
+        with _opened_to_read(path) as db:
+            return db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] > 0
+    except sqlite3.Error:
+        return True  # something is there; reading it will tell what is wrong
+
+
 @contextlib.contextmanager
 def _opened_to_read(path: Path):
     """The database as it is, left as it was found: no lock, no file beside it, and a torn write is undone in a copy only."""

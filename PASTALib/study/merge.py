@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .chain import RECEIPT, Chain, read_chain
+from .chain import RECEIPT, Chain, has_store, read_chain
 from .package import RATINGS, StudyPackage
 from .store import RatingStore
 
@@ -67,7 +67,7 @@ def longer(one: Chain, other: Chain) -> Chain:
 
 def current_chains(study: StudyPackage) -> list[Chain]:
     """The chains that the study's own folder holds, by reader; InputError when one is not in order."""
-    return [read_checked(study, study.store_path(r)) for r in study.readers if study.store_path(r).is_file()]
+    return [read_checked(study, study.store_path(r)) for r in study.readers if has_store(study.store_path(r))]
 
 
 def read_checked(study: StudyPackage, path: Path) -> Chain:
@@ -91,7 +91,8 @@ def _stores(sources: Iterable[str | os.PathLike]) -> list[Path]:
     for source in map(Path, sources):
         source = source.expanduser()
         if source.is_dir():
-            inside = sorted((source / RATINGS if (source / RATINGS).is_dir() else source).glob("*.sqlite"))
+            place = source / RATINGS if (source / RATINGS).is_dir() else source
+            inside = [path for path in sorted(place.glob("*.sqlite")) if has_store(path)]
             if not inside:
                 raise InputError(f"{source} holds no ratings; give a reader's copy of the study or .sqlite files")
             paths += inside

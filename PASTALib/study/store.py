@@ -229,20 +229,23 @@ def one_line(path: Path):
         ) from error
 
 
-def on_network_share(path: Path) -> bool:
-    """Whether ``path`` lies on a network share, where SQLite's write-ahead log is not safe. Not known on macOS: False."""
+def on_network_share(path: Path, mounts: str | None = None) -> bool:
+    """Whether ``path`` lies on a network share, where SQLite's write-ahead log is not safe. Not known on macOS: False.
+
+    mounts: a table as in /proc/mounts, instead of this computer's.
+    """
     path = Path(os.path.abspath(path))
     if sys.platform == "win32":
         import ctypes
 
-        text = str(path)
-        return text.startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(path.anchor) == 4
-    try:
-        mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
+        return str(path).startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(path.anchor) == 4
+    if mounts is None:
+        try:
+            mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
     best, kind = "", ""
-    for line in mounts:
+    for line in mounts.splitlines():
         _, place, found, *_ = line.split(" ")
         place = place.replace("\\040", " ")
         if len(place) >= len(best) and (path == Path(place) or Path(place) in path.parents):
