@@ -64,9 +64,10 @@ class SimulatedDesign:
     def __post_init__(self):
         if not 1 <= self.readers <= 100:
             raise InputError(f"{self.readers} readers; give 1 to 100")
-        for name in ("repeats", "missing"):
-            if not 0 <= getattr(self, name) < 1 + (name == "repeats"):
-                raise InputError(f"{name} {getattr(self, name):g} is out of range; give a share from 0 to 1")
+        if not 0 <= self.repeats <= 1:
+            raise InputError(f"repeats {self.repeats:g} is out of range; give a share from 0 to 1")
+        if not 0 <= self.missing < 1:
+            raise InputError(f"missing {self.missing:g} is out of range; give a share from 0 to less than 1")
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, float) and not math.isfinite(value):

@@ -100,7 +100,7 @@ def covered_by(task: tuple[SimulatedDesign, int, float]) -> dict[str, bool | lis
     return hits
 
 
-def tested(task: tuple[SimulatedDesign, int, float]) -> dict[str, bool]:
+def claims_of(task: tuple[SimulatedDesign, int, float]) -> dict[str, bool]:
     """Which claims hold in one simulated study (realism part alone)."""
     design, seed, margin = task
     rng = np.random.default_rng([seed, 2])
@@ -121,14 +121,14 @@ def error_rates(studies: int, workers: int, design: SimulatedDesign = DESIGN) ->
     errors, powers = {}, {}
     for scenario, (ability, false) in scenarios.items():
         held = run_all(
-            tested, [(replace(design, ability=ability), seed, MARGIN) for seed in range(studies)], workers, scenario
+            claims_of, [(replace(design, ability=ability), seed, MARGIN) for seed in range(studies)], workers, scenario
         )
         for test in held[0]:
             kept = errors if test in false else powers
             kept[scenario, test] = [item[test] for item in held]
     for difference in (-0.1, -0.2):
         one = replace(design, ability=difference_at(design, difference))
-        held = run_all(tested, [(one, seed, MARGIN) for seed in range(studies)], workers, f"power at {difference:g}")
+        held = run_all(claims_of, [(one, seed, MARGIN) for seed in range(studies)], workers, f"power at {difference:g}")
         powers |= {(f"the difference is −{abs(difference):g}", test): [item[test] for item in held] for test in held[0]}
     return errors, powers
 

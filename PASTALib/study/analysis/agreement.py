@@ -109,10 +109,14 @@ def between_readers(scores: np.ndarray, bootstrap: CaseBootstrap, level: float =
         return []
     weights = np.concatenate([np.ones((1, scores.shape[1]), np.float32), bootstrap.weights])
     pairs = list(combinations(range(readers), 2))
-    tables = np.stack([pair_tables(scores[a], scores[b]) for a, b in pairs], 1)
-    shared = int((tables.sum((1, 2)) > 0).sum())
-    counts = _weighted(weights, tables).reshape(len(weights), len(pairs), LEVELS, LEVELS)
-    kappas = weighted_kappa(counts)
+    shared = int((np.isfinite(scores).sum(0) > 1).sum())
+    kappas, together = [], np.zeros((len(weights), LEVELS, LEVELS))
+    for begin in range(0, len(pairs), 50):  # many readers have very many pairs
+        tables = np.stack([pair_tables(scores[a], scores[b]) for a, b in pairs[begin : begin + 50]], 1)
+        counts = _weighted(weights, tables).reshape(len(weights), -1, LEVELS, LEVELS)
+        kappas.append(weighted_kappa(counts))
+        together += counts.sum(1)
+    kappas = np.concatenate(kappas, 1)
     found = [
         _agreement(
             "weighted kappa, mean over pairs", _mean_of_defined(kappas), readers, shared, level, _undefined(kappas[0])
@@ -125,7 +129,7 @@ def between_readers(scores: np.ndarray, bootstrap: CaseBootstrap, level: float =
         for name, value in icc(scores[:, whole], weights[:, whole]).items():
             if name != "ICC(3,1)":
                 found.append(_agreement(name, np.atleast_1d(value), readers, int(whole.sum()), level))
-    return found + _shares(counts.sum(1), readers, shared, level)
+    return found + _shares(together, readers, shared, level)
 
 
 def pairwise_kappas(scores: np.ndarray) -> np.ndarray:
