@@ -24,7 +24,7 @@ from PASTALib.study.simulate import (
     simulate_ratings,
     simulate_table,
 )
-from Testing.bench.study import covered_by, claims_of
+from Testing.bench.study import claims_of, covered_by
 from Testing.bench.study_truth import difference_at, population_truth, reader_truth, shares
 
 TYPES = ("lung_tumor", "liver_cyst", "kidney_stone")
@@ -125,8 +125,8 @@ def test_truths_are_those_of_a_very_large_study():
 
 
 def test_population_truth_is_that_of_very_many_readers():
-    many = design(realism={"lung_tumor": 40, "liver_cyst": 80}, readers=100)
-    truth, parts = population_truth(many), [simulate_table(many, seed).parts["realism"] for seed in range(15)]
+    many = design(realism={"lung_tumor": 400, "liver_cyst": 800}, readers=100)
+    truth, parts = population_truth(many), [simulate_table(many, seed).parts["realism"] for seed in range(8)]
     for kind in ("lung_tumor", "liver_cyst", None):
         for name in ("real", "synthetic"):
             found = np.mean([part.scores[0][:, part.members(name, kind)].mean() for part in parts])
