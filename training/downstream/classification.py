@@ -20,14 +20,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from PASTALib.errors import InputError
-from PASTALib.inference.intensity import Intensity
-from PASTALib.networks.unet import PastaNet
 from PASTALib.progress import Progress, silent
 
 from ..runs import Run
 from ..segmentation.recipe import autocast, careful_step, guard_thin_layers, precision_of
 from .augment import CHANGES, augment
 from .metrics import all_figures, majority_class
+from .start import InputMap
 
 BEST, LAST = CHOICES = ("best", "last")
 MEASURES = ("accuracy", "auc")  # what weights are chosen by, on the inner validation part
@@ -43,7 +42,7 @@ class Cubes(Dataset):
 
     files: Sequence[Path]
     labels: np.ndarray
-    intensity: Intensity
+    intensity: InputMap
     shares: Mapping[str, Any]
     seed: int | None = None
 
@@ -80,7 +79,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 def train(
     run: Run,
-    network: PastaNet,
+    network: nn.Module,
     settings: Mapping[str, Any],
     sizes: Sequence[int],
     training: Cubes,
@@ -90,7 +89,7 @@ def train(
     workers: int = 0,
     resume: bool = False,
     progress: Progress = silent,
-) -> tuple[PastaNet, int]:
+) -> tuple[nn.Module, int]:
     """Train ``network`` for ``settings["steps"]`` steps; returns it with the chosen weights, on the CPU, and the step that they are of.
 
     ``sizes``: outputs of every group, in the order of the labels. ``validation`` never reaches the gradient: with ``choose`` "best" the
@@ -166,7 +165,7 @@ def group_loss(logits: Tensor, labels: Tensor, sizes: Sequence[int], weights: Te
 
 @torch.no_grad()
 def predict(
-    network: PastaNet, cubes: Cubes, sizes: Sequence[int], classes: Sequence[int], settings: Mapping[str, Any], device
+    network: nn.Module, cubes: Cubes, sizes: Sequence[int], classes: Sequence[int], settings: Mapping[str, Any], device
 ) -> tuple[list[np.ndarray], Tensor]:
     """Probabilities (n, classes) float64 by group, and the logits. Outputs beyond a group's classes are taken out, the others scaled up."""
     training = network.training

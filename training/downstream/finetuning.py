@@ -19,21 +19,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from PASTALib.errors import InputError
 from PASTALib.networks.card import ModelCard
 from PASTALib.networks.load import save_model
 from PASTALib.networks.nnunet_folder import card_of
-from PASTALib.networks.unet import PastaNet
 from PASTALib.progress import Progress, silent
 
 from ..runs import Run, write_json
 from ..segmentation.nnunet_env import nnunet_folders, nnunet_processes, require_nnunet
-from ..segmentation.plans import CONFIGURATION, fingerprint, make_plans, network_shape, preprocess
+from ..segmentation.plans import CONFIGURATION, fingerprint, make_plans, preprocess
 from ..segmentation.trainer import BEST, FINAL, LATEST, PastaTrainer
 from .labelled import ScanSet
 from .recipes import MODEL, NOTE
-from .start import Start
+from .start import Source
 
 DATASET = "Dataset900_Downstream"
 NNUNET = "nnunet"
@@ -41,9 +41,39 @@ MONITORED = 4  # training scans whose patches nnU-Net's pseudo Dice is computed 
 
 
 class PastaFoldTrainer(PastaTrainer):
-    """``PastaTrainer`` whose random numbers depend on ``seed`` and epoch alone (in this process)."""
+    """``PastaTrainer`` of a network that it is ``given``, with random numbers that depend on ``seed`` and epoch alone (in this process).
+
+    A network with ``output_strides`` is supervised at these; one with a single output at that.
+    """
 
     seed = 0
+    given: nn.Module | None = None
+
+    def build_network_architecture(
+        self,
+        plans_manager,
+        configuration_manager,
+        num_input_channels,
+        num_output_channels,
+        enable_deep_supervision=True,
+    ) -> nn.Module:
+        return self.given
+
+    def _get_deep_supervision_scales(self) -> list[list[float]]:
+        strides = getattr(self.given, "output_strides", None)
+        if strides is None:
+            return super()._get_deep_supervision_scales()
+        return [[1 / step for step in stride] for stride in strides]
+
+    def _build_loss(self) -> nn.Module:
+        if len(self._get_deep_supervision_scales()) > 1:
+            return super()._build_loss()
+        from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+
+        self.enable_deep_supervision = False  # nnU-Net gives the last output no weight, which here is the only one
+        loss = super()._build_loss()
+        self.enable_deep_supervision = True
+        return DeepSupervisionWrapper(loss, [1.0])
 
     def on_epoch_start(self) -> None:
         super().on_epoch_start()
@@ -61,13 +91,13 @@ class PastaFoldTrainer(PastaTrainer):
 class Trained:
     """A trained network (on the CPU), nnU-Net's plans for it, and one sentence on what it started from. ``plans``, ``described``: for its predictor."""
 
-    network: PastaNet
+    network: nn.Module
     plans: dict
     described: dict
     start: str
 
 
-def check_settings(settings: Mapping[str, Any], start: Start, outputs: int) -> None:
+def check_settings(settings: Mapping[str, Any], start: Source, outputs: int) -> None:
     """InputError for settings that cannot be, before anything is written."""
     require_nnunet()
     for key in ("epochs", "iterations", "validation_iterations", "batch", "save_every", "folds"):
@@ -77,9 +107,7 @@ def check_settings(settings: Mapping[str, Any], start: Start, outputs: int) -> N
         raise InputError(f"choose is {settings['choose']!r}; wanted best or last")
     if settings["choose"] == "best" and not settings["validation_share"]:
         raise InputError("choose=best needs scans to choose by: set validation_share above 0, or choose=last")
-    shape = network_shape({**settings, "width": start.channels[0]}, outputs)
-    if shape.channels != start.channels:
-        raise InputError(f"{start.name}: a network of {start.channels} channels; wanted six levels, {shape.channels}")
+    start.planned(settings, outputs)
 
 
 def train_on(
@@ -88,36 +116,37 @@ def train_on(
     learn: Sequence[str],
     choose: Sequence[str],
     settings: Mapping[str, Any],
-    start: Start,
+    start: Source,
     *,
     seed: int,
     device: torch.device,
     workers: int = 0,
     resume: bool = False,
+    prepared: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """A network of the set's labels after ``epochs`` x ``iterations`` steps on the scans ``learn`` (canonical files).
 
     ``choose``: scans for nnU-Net's pseudo Dice, by whose running mean weights are chosen with ``settings["choose"]`` "best"; with "last"
-    they are only looked at. No file of another scan is opened. ``workers``: processes that augment (0: this one). ``progress`` counts epochs.
+    they are only looked at. No file of another scan is opened. ``workers``: processes that augment (0: this one). ``prepared``: a folder for
+    the preprocessed scans, shared by trainings on the same ``learn``, ``choose``, spacing and channels, one of which is here at a time.
+    ``progress`` counts epochs.
     """
-    settings = {**settings, "width": start.channels[0]}
+    settings = start.planned(settings, len(scans.labels) + 1)
     used = [*learn, *(name for name in choose if name not in learn)]
     described = scans.dataset_json(len(used))
-    with nnunet_folders(run.folder / NNUNET) as places, nnunet_processes(workers):
+    with nnunet_folders(run.folder / NNUNET, prepared) as places, nnunet_processes(workers):
         base = places["nnUNet_preprocessed"] / DATASET
         base.mkdir(parents=True, exist_ok=True)
         plans = _plans(base, scans, learn, settings, progress)
         write_json(base / "splits_final.json", [{"train": list(learn), "val": list(choose or learn[:MONITORED])}])
         preprocess(plans, described | _listing(scans, used), base, progress=progress)
-        trainer = _trainer(plans, described, device, seed, resume)
-        network, taken = start.network(trainer.plain_network().shape, seed, head="new", stem=settings["stem"])
+        network, taken = start.segmenter(len(scans.channels), len(scans.labels) + 1, settings, seed)
+        trainer = _trainer(plans, described, network, device, seed, resume)
         folder = Path(trainer.output_folder)
         found = next((folder / name for name in (FINAL, LATEST) if (folder / name).is_file()), None) if resume else None
         if found is not None:
             trainer.load_checkpoint(str(found))
-        else:
-            trainer.plain_network().load_state_dict(network.state_dict())
         _train(run, trainer, settings, found is not None and found.name == FINAL, progress)
         network = trainer.plain_network()
         if settings["choose"] == "best":
@@ -152,7 +181,7 @@ def tidy(folder: Path, keep: bool) -> None:
 
 
 def write_model(
-    run: Run, trained: Trained, scans: ScanSet, name: str, start: Start, settings: Mapping[str, Any]
+    run: Run, trained: Trained, scans: ScanSet, name: str, start: Source, settings: Mapping[str, Any]
 ) -> Path:
     """``model.pth`` as `pasta segment` reads it. Only of single CTs: others stay in nnU-Net's folder, for its predictor."""
     card: ModelCard = card_of(trained.plans, trained.described, CONFIGURATION, run.folder, PastaFoldTrainer.__name__)
@@ -200,12 +229,14 @@ def _listing(scans: ScanSet, ids: Sequence[str], channel: int | None = None) -> 
     return {"dataset": listed}
 
 
-def _trainer(plans: dict, described: dict, device: torch.device, seed: int, resume: bool) -> PastaFoldTrainer:
+def _trainer(
+    plans: dict, described: dict, network: nn.Module, device: torch.device, seed: int, resume: bool
+) -> PastaFoldTrainer:
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints its citation and device; they are in its log file
         trainer = PastaFoldTrainer(
             {**copy.deepcopy(plans), "continue_training": resume}, CONFIGURATION, 0, described, device
         )
-        trainer.seed = seed
+        trainer.given, trainer.seed = network, seed
         trainer.seed_epoch()
         trainer.initialize()
     return trainer

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from PASTALib.errors import InputError
 from PASTALib.networks.card import ModelCard
 from PASTALib.networks.load import save_model
-from PASTALib.networks.unet import NetworkShape, PastaNet
 from PASTALib.progress import Progress, silent
 
 from ..runs import CONFIG, Run, write_json
 from .classification import Cubes, predict, train
 from .metrics import all_figures, majority_class, over_folds
 from .splits import SPLITS, Splits, inner_split
-from .start import Start
+from .start import Source
 from .table import ATTRIBUTES, CaseTable
 
 SUMMARY, PREDICTIONS, MODEL = "summary.json", "predictions.csv", "model.pth"
@@ -36,7 +35,7 @@ class Recipe:
     command: str
     table: CaseTable
     settings: Mapping[str, Any]
-    start: Start
+    start: Source
     files: Mapping[str, Path]
     seed: int
 
@@ -68,19 +67,14 @@ def open_study(
     return run
 
 
-def new_network(recipe: Recipe, seed: int) -> tuple[PastaNet, str]:
+def new_network(recipe: Recipe, seed: int) -> tuple[nn.Module, str]:
     """Encoder and head from the starting weights, and what was taken from them."""
-    shape = NetworkShape(recipe.start.channels, 1, 0, sum(recipe.sizes))
-    if recipe.settings["side"] < 2 ** (shape.levels - 1):
-        raise InputError(
-            f"side {recipe.settings['side']} is too small for {shape.levels} levels; set {2 ** (shape.levels - 1)} or more"
-        )
-    return recipe.start.network(shape, seed, head=recipe.settings["head"])
+    return recipe.start.classifier(sum(recipe.sizes), recipe.settings, seed)
 
 
 def train_part(
     run: Run, recipe: Recipe, ids: Sequence[str], fold: int, *, device, workers=0, resume=False, progress=silent
-) -> tuple[PastaNet, dict[str, Any]]:
+) -> tuple[nn.Module, dict[str, Any]]:
     """The network trained on ``ids``, a part of which is set aside to choose weights by; and what was done.
 
     Nothing of any other case is read: no cube, no label.

@@ -19,7 +19,7 @@ from PASTALib.errors import InputError
 from PASTALib.inference.segmentation import segment
 from PASTALib.networks.load import load_model
 from PASTALib.progress import Progress, silent
-from PASTALib.volume import from_canonical
+from PASTALib.volume import Volume, from_canonical
 
 from ..runs import CONFIG, Run, write_json
 from ..segmentation.plans import CONFIGURATION
@@ -27,7 +27,7 @@ from .finetuning import PastaFoldTrainer, Trained, tidy, train_on, write_model
 from .labelled import ScanSet, canonical_images, read_images, read_mask
 from .recipes import SUMMARY
 from .splits import Splits, draw_order, inner_split
-from .start import Start
+from .start import Source
 
 DICE, DRAWS = "dice.csv", "draws.json"
 POLICY = (
@@ -75,7 +75,7 @@ class Study:
     scans: ScanSet
     canonical: ScanSet
     settings: Mapping[str, Any]
-    start: Start
+    start: Source
     splits: Splits
     seed: int
     draws: Mapping[str, Mapping[str, Sequence[str]]]  # fold -> run -> ids in the order of drawing
@@ -227,6 +227,35 @@ def dice_rows(truth: np.ndarray, predicted: np.ndarray, labels: Mapping[str, int
     return rows
 
 
+def by_nnunet(volumes: Sequence[Volume], trained: Trained, settings: Mapping[str, Any], device) -> np.ndarray:
+    """The label map (z, y, x), uint8, of a scan's images by nnU-Net's own predictor, in canonical space and back.
+
+    Takes what our own inference does not: several images, ones that are normalised one by one (MRI), and networks that are not PASTA's.
+    """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    moved = canonical_images(volumes, settings["spacing_mm"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictor = nnUNetPredictor(settings["step"], True, settings["mirroring"], device=device, allow_tqdm=False)
+        manager = PlansManager(trained.plans)
+        configuration = manager.get_configuration(CONFIGURATION)
+        network = trained.network.to(device)
+        predictor.manual_initialization(
+            network,
+            manager,
+            configuration,
+            [network.state_dict()],
+            trained.described,
+            PastaFoldTrainer.__name__,
+            (0, 1, 2),
+        )
+        stack = np.stack([image.volume.array.astype(np.float32) for image in moved])
+        spacing = [float(mm) for mm in moved[0].volume.spacing_zyx_mm]
+        found = predictor.predict_single_npy_array(stack, {"spacing": spacing})
+    return from_canonical(np.asarray(found, np.uint8), moved[0], volumes[0], "labels").array
+
+
 # ---------------------------------------------------------------------------------------------------------------
 
 
@@ -250,37 +279,11 @@ def _score(run: Run, study: Study, unit: Unit, trained: Trained, device, progres
                 mirroring=study.settings["mirroring"],
             ).labels.array
         else:
-            found = _by_nnunet(volumes, trained, study.settings, device)
+            found = by_nnunet(volumes, trained, study.settings, device)
         about = {"id": scan.id, "patient": scan.patient, "fold": unit.fold, "k": unit.k, "run": unit.run}
         rows += [about | row for row in dice_rows(truth, found, study.scans.labels)]
     progress(len(test), len(test), "tested")
     return rows
-
-
-def _by_nnunet(volumes, trained: Trained, settings: Mapping[str, Any], device) -> np.ndarray:
-    """Several images, or ones that are normalised one by one (MRI): nnU-Net's own predictor, in canonical space and back."""
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    moved = canonical_images(volumes, settings["spacing_mm"])
-    with contextlib.redirect_stdout(io.StringIO()):
-        predictor = nnUNetPredictor(settings["step"], True, settings["mirroring"], device=device, allow_tqdm=False)
-        manager = PlansManager(trained.plans)
-        configuration = manager.get_configuration(CONFIGURATION)
-        network = trained.network.to(device)
-        predictor.manual_initialization(
-            network,
-            manager,
-            configuration,
-            [network.state_dict()],
-            trained.described,
-            PastaFoldTrainer.__name__,
-            (0, 1, 2),
-        )
-        stack = np.stack([image.volume.array.astype(np.float32) for image in moved])
-        spacing = [float(mm) for mm in moved[0].volume.spacing_zyx_mm]
-        found = predictor.predict_single_npy_array(stack, {"spacing": spacing})
-    return from_canonical(np.asarray(found, np.uint8), moved[0], volumes[0], "labels").array
 
 
 def _of_k(rows, by_unit, k: int, labels: Mapping[str, int]) -> dict[str, Any]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
 
 from PASTALib import models
 from PASTALib.errors import InputError
@@ -19,6 +24,34 @@ from PASTALib.networks.unet import PUBLISHED_CHANNELS, NetworkShape, PastaNet, i
 SCRATCH = "none"
 _SCRATCH = re.compile(r"none(?::([1-9]\d{0,2}))?")
 HEADS = ("keep", "new")
+
+
+class InputMap(Protocol):
+    """HU -> network input, float32; ``air``: what lies outside the scan becomes."""
+
+    air: float
+
+    def __call__(self, hu: np.ndarray) -> np.ndarray: ...
+
+
+class Source(Protocol):
+    """Where the recipes get networks from, any system's: with the values that training starts from, and one sentence on what they are.
+
+    A ``classifier`` maps images (B, 1, side, side, side) to logits (B, outputs) by its method ``attributes``. A ``segmenter`` maps images to
+    logits (B, outputs, d, h, w), or to a list of them, full resolution first, while its attribute ``deep_supervision`` is true; if it has
+    ``output_strides``, they say how much coarser each of the list is. ``intensity``: of the classifier's input. ``digest``: of the weights.
+    ``planned``: the settings with what the network adds to nnU-Net's plans, checked. InputError for settings that the network cannot do.
+    """
+
+    name: str
+    digest: str
+    intensity: InputMap
+
+    def classifier(self, outputs: int, settings: Mapping[str, Any], seed: int) -> tuple[nn.Module, str]: ...
+
+    def segmenter(self, inputs: int, outputs: int, settings: Mapping[str, Any], seed: int) -> tuple[nn.Module, str]: ...
+
+    def planned(self, settings: Mapping[str, Any], outputs: int) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +85,35 @@ class Start:
         state = {key: value for key, value in state.items() if not key.startswith(dropped)}
         network.load_state_dict(state, strict=False)
         return network, report.summary()
+
+    # -- Source ----------------------------------------------------------------------------------------------
+
+    def classifier(self, outputs: int, settings: Mapping[str, Any], seed: int) -> tuple[PastaNet, str]:
+        """Encoder and head."""
+        shape = NetworkShape(self.channels, 1, 0, outputs)
+        if settings["side"] < 2 ** (shape.levels - 1):
+            raise InputError(
+                f"side {settings['side']} is too small for {shape.levels} levels; set {2 ** (shape.levels - 1)} or more"
+            )
+        return self.network(shape, seed, head=settings["head"])
+
+    def segmenter(self, inputs: int, outputs: int, settings: Mapping[str, Any], seed: int) -> tuple[PastaNet, str]:
+        """Encoder and decoder, new outputs, all of which are trained."""
+        network, taken = self.network(
+            NetworkShape(self.channels, inputs, outputs), seed, head="new", stem=settings["stem"]
+        )
+        network.deep_supervision = True
+        return network, taken
+
+    def planned(self, settings: Mapping[str, Any], outputs: int) -> dict[str, Any]:
+        """With the width."""
+        from ..segmentation.plans import network_shape
+
+        settings = {**settings, "width": self.channels[0]}
+        shape = network_shape(settings, outputs)
+        if shape.channels != self.channels:
+            raise InputError(f"{self.name}: a network of {self.channels} channels; wanted six levels, {shape.channels}")
+        return settings
 
 
 def read_start(model: str) -> Start:

@@ -99,6 +99,7 @@ def read_cases(
     classes: Sequence[str] = (),
     organ: str | None = None,
     survival_years: float = 0.0,
+    censored: bool = False,
 ) -> CaseTable:
     """The cases of a table for one of ``TASKS``.
 
@@ -106,7 +107,8 @@ def read_cases(
     map, with scheme and organ if wanted) or mask (of the organ). What: for "attributes" the five attributes, in any wording, blank where
     unknown, or the authors' letters (``A,B,B,A,A`` or a file that holds them); for "detect" and "stage" label, one of ``classes`` (a name or
     its number; () takes the values that there are, in order), or with ``survival_years`` os_days and event, see ``survival_class``. stratum:
-    what folds are balanced by (default: the label, or the shape). Relative paths start at the table's folder. InputError naming the line.
+    what folds are balanced by (default: the label, or the shape). Relative paths start at the table's folder. ``censored``: keep cases that were
+    followed for less than ``survival_years``, with an unknown label, for tests that take them. InputError naming the line.
     """
     path = Path(path)
     columns = ["id", "ct", "organs|mask" if task == DETECT else "mask|point"]
@@ -122,6 +124,8 @@ def read_cases(
     for number, row in rows:
         where = f"{path}, line {number}"
         labels = _labels(row, task, groups, survival_years, where)
+        if labels is None and censored:
+            labels = {"survival": -1}
         if labels is None:
             left_out += 1
             continue

@@ -28,9 +28,14 @@ def require_nnunet() -> str:
 
 
 @contextmanager
-def nnunet_folders(root: Path) -> Iterator[dict[str, Path]]:
-    """nnU-Net's three folders below ``root`` for as long as the block lasts; what the environment said before comes back."""
+def nnunet_folders(root: Path, preprocessed: Path | None = None) -> Iterator[dict[str, Path]]:
+    """nnU-Net's three folders below ``root`` for as long as the block lasts; what the environment said before comes back.
+
+    ``preprocessed``: a folder for the preprocessed scans that is not there, for several trainings on the same.
+    """
     places = {name: root / folder for name, folder in FOLDERS.items()}
+    if preprocessed is not None:
+        places["nnUNet_preprocessed"] = preprocessed
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
     with _environment({name: str(place) for name, place in places.items()}):

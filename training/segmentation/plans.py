@@ -47,9 +47,11 @@ def network_shape(settings: Mapping[str, Any], outputs: int) -> NetworkShape:
 
 
 def make_plans(settings: Mapping[str, Any], outputs: int, fingerprint: Mapping[str, Any]) -> dict:
-    """Plans as nnU-Net version 2 reads them. ``settings``: width, patch, spacing_mm, batch, batch_dice, and all others under "pasta"."""
-    shape = network_shape(settings, outputs)
-    spacing, levels = [float(settings["spacing_mm"])] * 3, shape.levels
+    """Plans as nnU-Net version 2 reads them. ``settings``: width, patch, spacing_mm, batch, batch_dice, and all others under "pasta".
+
+    ``settings["architecture"]`` stands for the width where the trainer is given a network that is not PASTA's.
+    """
+    spacing = [float(settings["spacing_mm"])] * 3
     median = [int(round(side)) for side in np.median(np.array(fingerprint["shapes_after_crop"], float), axis=0)]
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     configuration = {
@@ -67,16 +69,7 @@ def make_plans(settings: Mapping[str, Any], outputs: int, fingerprint: Mapping[s
         "resampling_fn_seg_kwargs": resampling | {"is_seg": True, "order": 1},
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
         "resampling_fn_probabilities_kwargs": resampling | {"order": 1},
-        "architecture": {
-            "network_class_name": "PASTALib.networks.unet.PastaNet",
-            "arch_kwargs": {
-                "n_stages": levels,
-                "features_per_stage": list(shape.channels),
-                "kernel_sizes": [[3, 3, 3]] * levels,
-                "strides": [[1, 1, 1]] + [[2, 2, 2]] * (levels - 1),  # targets of deep supervision follow from these
-            },
-            "_kw_requires_import": [],
-        },
+        "architecture": settings.get("architecture") or _architecture(network_shape(settings, outputs)),
         "batch_dice": bool(settings["batch_dice"]),
     }
     return {
@@ -92,6 +85,20 @@ def make_plans(settings: Mapping[str, Any], outputs: int, fingerprint: Mapping[s
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": fingerprint["foreground_intensity_properties_per_channel"],
         "pasta": dict(settings),
+    }
+
+
+def _architecture(shape: NetworkShape) -> dict:
+    return {
+        "network_class_name": "PASTALib.networks.unet.PastaNet",
+        "arch_kwargs": {
+            "n_stages": shape.levels,
+            "features_per_stage": list(shape.channels),
+            "kernel_sizes": [[3, 3, 3]] * shape.levels,
+            # targets of deep supervision follow from these
+            "strides": [[1, 1, 1]] + [[2, 2, 2]] * (shape.levels - 1),
+        },
+        "_kw_requires_import": [],
     }
 
 
