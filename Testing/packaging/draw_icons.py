@@ -135,11 +135,27 @@ def report() -> Canvas:
     return canvas
 
 
+def study() -> Canvas:
+    """Is the lesion real? A scale of five steps, the fourth of them chosen."""
+    canvas = Canvas()
+    slice_of_body(canvas)
+    lesion(canvas)
+    canvas.erase(canvas.box(0, 0.66, 0.98, 0.33, 0.14))
+    canvas.fill(canvas.box(0, 0.66, 0.92, 0.27, 0.10), PAPER)
+    for step in range(5):
+        x = -0.70 + 0.35 * step
+        canvas.fill(canvas.ellipse(x, 0.66, 0.13, 0.13), INK)
+        canvas.fill(canvas.ellipse(x, 0.66, 0.09, 0.09), GREEN if step == 3 else PAPER)
+    canvas.fill(canvas.ellipse(0.35, 0.66, 0.15, 0.15), GREEN)
+    return canvas
+
+
 ICONS = {
     "Resources/Icons/PASTA.png": extension,
     "PASTASynth/Resources/Icons/PASTASynth.png": synth,
     "PASTASegment/Resources/Icons/PASTASegment.png": segment,
     "PASTAReport/Resources/Icons/PASTAReport.png": report,
+    "PASTAStudy/Resources/Icons/PASTAStudy.png": study,
 }
 
 
