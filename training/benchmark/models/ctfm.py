@@ -36,6 +36,18 @@ class Encoder(SegResEncoder):
         return pooled(super().forward(x)[-1])
 
 
+class Decoding(SegResNetDS):
+    """MONAI's network with all its outputs, full resolution first, in evaluation too."""
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x, *skips = self.encoder(x)[::-1]
+        outputs = []
+        for level, skip in zip(self.up_layers, skips):
+            x = level["blocks"](level["upsample"](x) + skip)
+            outputs.append(level["head"](x))
+        return outputs[::-1]
+
+
 @dataclass(frozen=True)
 class CtFm(Rival):
     """Contrastively pre-trained on 148,000 scans; for masks the published encoder with a new decoder."""
@@ -55,7 +67,7 @@ class CtFm(Rival):
         levels = len(sizes["blocks_down"])
         multiple = (2 ** (levels - 1),) * 3
         if kind == SEGMENTATION:
-            body = SegResNetDS(in_channels=in_channels, out_channels=classes, dsdepth=levels - 1, **sizes)
+            body = Decoding(in_channels=in_channels, out_channels=classes, dsdepth=levels - 1, **sizes)
             return Segmenter(body, [(2**n,) * 3 for n in range(levels - 1)], multiple)
         body, width = Encoder(in_channels=in_channels, **sizes), sizes["init_filters"] * 2 ** (levels - 1)
         return Classifier(body, width, classes, multiple, SMALL_HIDDEN if small else HIDDEN)

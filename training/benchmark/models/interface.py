@@ -124,7 +124,8 @@ class Rival(ABC):
         For "segmentation" ``classes`` counts the background. ``forward``: images (B, in_channels, d, h, w) -> logits (B, classes, d, h, w);
         in training mode a list of them, full resolution first, for deep supervision (of one where the system has none).
         For "classification" ``forward``: images -> logits (B, classes), ``features``: images -> (B, F), ``head``: (B, F) -> logits.
-        ``small``: the same code, narrow and of few levels (under 0.3 million values, sides of 32), for trying things out.
+        ``small``: the same code, narrow and of few levels, for trying things out: under 0.3 million values for sides of 32 (other backbones
+        than a system's first have up to 4 million, and the Swin UNETR needs 64).
         InputError where the system has no network of this kind.
         """
 
