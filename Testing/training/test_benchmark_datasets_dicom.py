@@ -86,7 +86,7 @@ def test_lung1_gives_survival_and_stage_at_the_tumour_s_middle(data, tmp_path):
         assert ct.array.shape == body.hu.shape and data in case.ct.parents
         middle = Volume(body.hu, ct.affine).to_ras(np.argwhere(body.lesion).mean(axis=0))
         np.testing.assert_allclose(case.point, middle, atol=0.6)
-    cube = cut_cube(survival.cases[0], {"cut": "lesion", "side": 16, "spacing_mm": 2.0, "orientation": "canonical"})
+    cube = cut_cube(survival.cases[0], {"cut": "lesion", "side": 16, "spacing_mm": 2.0, "orientation": "LPS"})
     assert cube[7:9, 7:9, 7:9].mean() > 100  # kind 1 is bright
     assert any("LUNG1-128 is left out" in note for note in converted.notes)
     assert not [path for path in tmp_path.rglob("*.dcm")]
@@ -136,6 +136,25 @@ def test_a_contour_within_another_is_a_hole_and_one_beside_it_is_not(data, tmp_p
     rt.StructureSetROISequence[1].ROIName = "Heart"
     rt.save_as(tmp_path / "rt.dcm")
     one_line(lambda: outlines.structure_mask(tmp_path / "rt.dcm", ct), "Spinal-Cord, Heart", "GTV")
+
+
+def test_an_outline_follows_a_turned_scan(data, tmp_path):
+    """Patients lie turned, and prone; contours are in patient coordinates."""
+    place = study(data / "lung1", "LUNG1-001")
+    series = {one.modality: one for one in series_of(place)}
+    ct = read_volume(series["CT"].folder)
+    straight, _ = outlines.structure_mask(series["RTSTRUCT"].file, ct)
+    c, s = np.cos(np.radians(200)), np.sin(np.radians(200))
+    turn = np.array([[c, -s, 0, 12.5], [s, c, 0, -40], [0, 0, 1, 7], [0, 0, 0, 1]])
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    rt = pydicom.dcmread(series["RTSTRUCT"].file)
+    for one in rt.ROIContourSequence[1].ContourSequence:
+        points = np.reshape([float(value) for value in one.ContourData], (-1, 3))
+        moved = np.column_stack([points, np.ones(len(points))]) @ (lps @ turn @ lps).T
+        one.ContourData = [f"{value:.4f}" for value in moved[:, :3].ravel()]
+    rt.save_as(tmp_path / "rt.dcm")
+    turned, _ = outlines.structure_mask(tmp_path / "rt.dcm", Volume(ct.array, turn @ ct.affine))
+    np.testing.assert_array_equal(turned, straight)
 
 
 def test_the_primary_tumour_is_gtv_1():

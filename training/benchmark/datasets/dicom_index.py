@@ -39,11 +39,14 @@ class Series:
 
 
 def require_pydicom() -> None:
-    """InputError with the pip command when pydicom is missing."""
+    """InputError with the pip command when pydicom or highdicom is missing."""
     try:
+        import highdicom  # noqa: F401
         import pydicom  # noqa: F401
     except ImportError as error:
-        raise InputError(f"reading DICOM needs pydicom ({error}); install it with: {PIP_COMMAND}") from None
+        raise InputError(
+            f"reading DICOM needs pydicom and highdicom ({error}); install it with: {PIP_COMMAND}"
+        ) from None
 
 
 def patient_folders(folder: Path, pattern: str) -> list[Path]:

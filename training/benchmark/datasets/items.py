@@ -84,7 +84,7 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 
 
 def missing_files(item: Item, folder: Path, advice: str) -> Problem | None:
-    """The first of a case's files that is not there, or is a Git LFS pointer's size, named below ``folder``."""
+    """The first of a case's files that is not there, or is empty."""
     for path in (*item.images, *([item.mask] if item.mask else [])):
         if not path.is_file():
             return Problem(item.id, f"{path.relative_to(folder)} is missing in {folder}; {advice}")

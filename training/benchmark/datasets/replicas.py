@@ -14,7 +14,7 @@ from PASTALib.attributes import LEARNED, TABLE
 from PASTALib.errors import InputError
 
 from ...downstream.table import ATTRIBUTES
-from .about import describe
+from .about import describe, keys
 from .convert import table_name
 from .private import PLAIN
 from .replica_bodies import make_body, rounded, store
@@ -64,6 +64,13 @@ def write_replica(key: str, folder: str | Path, cases: int, seed: int = 0, names
     return folder
 
 
+def write_replicas(data: str | Path, cases: int, seed: int = 0) -> Path:
+    """A replica of every data set, each where ``table_of`` looks for it below ``data``; the folder."""
+    for key in keys():
+        write_replica(key, Path(data) / key, cases, seed)
+    return Path(data)
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # NIfTI sets
 
@@ -108,7 +115,7 @@ def _finish_msd(folder: Path, names: Sequence[str], labels: Sequence[str], chann
         (folder / part / f"._{names[0]}.nii.gz").write_bytes(b"\x00\x05\x16\x07")
     (folder / "imagesTs").mkdir(exist_ok=True)
     data = {
-        "name": folder.name.split("_", 1)[1],
+        "name": "BRATS" if "Brain" in folder.name else folder.name.split("_", 1)[1],
         "description": "replica",
         "licence": "CC-BY-SA 4.0",
         "tensorImageSize": "3D" if len(channels) == 1 else "4D",

@@ -97,7 +97,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
 def write_note(out: Path, converted: Converted) -> None:
     """``converted.json``, written last: what is there."""
     tables = {
-        name: {**asdict(table), "path": str(table.path.relative_to(out))} for name, table in converted.tables.items()
+        name: {**asdict(table), "path": table.path.relative_to(out).as_posix()}
+        for name, table in converted.tables.items()
     }
     write_json(
         out / NOTE,
