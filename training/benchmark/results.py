@@ -10,7 +10,9 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from pathlib import Path
+from sys import intern
 
 from PASTALib.errors import InputError
 
@@ -27,7 +29,7 @@ KNOWN_METRICS = ("dice", *MAY_BE_BLANK, *COUNTS)
 _SUM_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One line of metrics.csv. ``k``: scans learned from, 0 for all; ``draw``: which few-shot draw; ``value`` None: not defined (blank)."""
 
@@ -43,7 +45,7 @@ class Figure:
     value: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """One line of predictions.csv. ``group``: what is predicted; ``truth``: class number, -1 unknown; ``p``: a probability per class.
 
@@ -80,11 +82,19 @@ class Results:
 
     def figures_of(self, task: str) -> list[Figure]:
         """Lines of metrics.csv of one task."""
-        return [line for line in self.figures if line.task == task]
+        return self._figures.get(task, [])
 
     def predictions_of(self, task: str) -> list[Prediction]:
         """Lines of predictions.csv of one task."""
-        return [line for line in self.predictions if line.task == task]
+        return self._predictions.get(task, [])
+
+    @cached_property
+    def _figures(self) -> dict[str, list[Figure]]:
+        return _by_task(self.figures)
+
+    @cached_property
+    def _predictions(self) -> dict[str, list[Prediction]]:
+        return _by_task(self.predictions)
 
     @property
     def models(self) -> list[str]:
@@ -151,6 +161,13 @@ def read_results(folder: str | Path, tasks: Sequence[Task] | None = None) -> Res
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def _by_task(lines: Iterable) -> dict[str, list]:
+    found: dict[str, list] = {}
+    for line in lines:
+        found.setdefault(line.task, []).append(line)
+    return found
+
+
 def _write(path: Path, head: Sequence[str], rows: Sequence[Sequence]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +203,8 @@ def _place(row: Mapping[str, str], where: str) -> tuple:
     if min(numbers) < 0 or not all(row[name] for name in ("task", "model", "case", "patient")):
         found = ", ".join(f"{name}={row[name]!r}" for name in ("task", "model", "k", "draw", "fold", "case", "patient"))
         raise InputError(f"{where}: {found}; wanted names, and whole numbers for k, draw and fold")
-    return (row["task"], row["model"], *numbers, row["case"], row["patient"])
+    task, model, case, patient = (intern(row[name]) for name in ("task", "model", "case", "patient"))
+    return (task, model, *numbers, case, patient)  # whole suites have millions of lines, and few words
 
 
 def _figure(row: Mapping[str, str], where: str) -> Figure:
@@ -196,7 +214,7 @@ def _figure(row: Mapping[str, str], where: str) -> Figure:
         value = float(text) if text else None
     except ValueError:
         raise InputError(f"{where}: case {row['case']!r}: {row['metric']} is {text!r}; wanted a number") from None
-    line = Figure(*place, row["label"], row["metric"], value)
+    line = Figure(*place, intern(row["label"] or ""), intern(row["metric"] or ""), value)
     _check_value(line, where)
     return line
 
@@ -230,7 +248,7 @@ def _prediction(row: Mapping[str, str], where: str) -> Prediction:
             f"{case}: truth {row['truth']!r}, time {row['time']!r}, event {row['event']!r} or a probability is not understood; "
             "wanted numbers, and event 0, 1 or blank"
         ) from None
-    line = Prediction(*place, row["group"], truth, p, time, event)
+    line = Prediction(*place, intern(row["group"] or ""), truth, p, time, event)
     _check_probabilities(line, where)
     return line
 

@@ -13,7 +13,7 @@ from PASTALib.errors import InputError
 from ...downstream.metrics import group_figures, majority_class
 from .. import statistics as st
 from ..published import Entry, published
-from ..registry import SEGMENTATION, TRIVIAL, Task
+from ..registry import REPORT, SEGMENTATION, TRIVIAL, Task
 from ..results import Figure, Prediction, Results
 
 SKIP, COUNT = EMPTY = ("skip", "count")
@@ -99,19 +99,14 @@ class Row:
 
 
 def analyse(results: Results, tasks: Sequence[Task], policy: Policy) -> list[Row]:
-    """A row for every task, metric, budget and attribute, whether run or not."""
+    """A row for every task, budget, attribute and metric, whether run or not."""
     rows = []
     for task in tasks:
         lines = results.figures_of(task.key) if task.kind == SEGMENTATION else results.predictions_of(task.key)
-        for metric in task.metrics:
-            for k in task.budgets:
-                for group in task.classes if task.kind == "report" else ("",):
-                    part = [
-                        line
-                        for line in lines
-                        if line.k == k and getattr(line, "group", "") in (group, *_any(group, task))
-                    ]
-                    rows.append(_row(task, metric, k, group, part, policy))
+        for k in task.budgets:
+            for group in task.classes if task.kind == REPORT else ("",):
+                part = [line for line in lines if line.k == k and (not group or line.group == group)]
+                rows += [_row(task, metric, k, group, part, policy) for metric in task.metrics]
     return _corrected(rows)
 
 
@@ -132,11 +127,6 @@ def pooled_binary(lines: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray]:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-
-
-def _any(group: str, task: Task) -> tuple[str, ...]:
-    """A single classification has its one group in the files, and none in the row."""
-    return () if group else tuple(task.classes)
 
 
 def _row(task: Task, metric: str, k: int, group: str, lines: Sequence, policy: Policy) -> Row:

@@ -84,6 +84,7 @@ def _notes(rows: Sequence[Row], policy: Policy) -> str:
         f"ACC and F1: paired permutation test, {policy.permutations:,} permutations.",
         f"p is shown plain, as in the paper, and corrected ({family}).",
         f"Dice of scans whose true mask is empty is {empty}. False lesions are counted in every scan.",
+        "The first table counts rows of those below. A rank is among the models of its row, so models that were run in different rows do not compare by it.",
         "<span style='color:var(--blue)'>Paper</span>: the published figure; <span style='color:var(--amber)'>amber</span> where it lies outside the "
         "brackets above it. Other data, folds or training budgets than the paper's make them differ.",
     ]
@@ -94,24 +95,27 @@ def _article(key: str, rows: Sequence[Row], whole, results: Results, policy: Pol
     task, run = rows[0].task, [row for row in rows if row.cells]
     metrics = list(dict.fromkeys(row.metric for row in rows))
     tests = "; ".join(f"{METRICS[name]}: {TESTS[task.test(name)]}" for name in metrics)
-    count = len({row.task.key for row in run})
-    total = len({row.task.key for row in rows})
+    tasks = list({row.task.key: row.task for row in run}.values())
+    absent = [row for row in rows if row.task not in tasks]
+    count, total = len(tasks), len({row.task.key for row in rows})
     done = f"{count} of {total} tasks run" if count else "not run"
-    paper = f"Supplementary Table {task.table}" + (" and 3" if task.table == 2 else "")
+    paper = "Supplementary Tables 2 and 3" if task.table == 2 else f"Supplementary Table {task.table}"
     paper += f", Fig. {task.figure}" if task.figure != "none" else ""
-    table = paper_table(rows, policy.correction, rivals)
     parts = [
         f"<article id={key}><div class=title><h2>{escape(task.group_title)}</h2><p>{done} · {escape(tests)} · paper: {paper}</p></div>"
     ]
-    if not run:
-        parts.append(f"<details><summary>Published figures</summary>{table}</details></article>")
-        return "".join(parts)
-    parts += [_asides(rows), _pictures(rows, whole, results, rivals), table]
+    if run:
+        table = paper_table([row for row in rows if row.task in tasks], policy.correction, rivals)
+        parts += [_asides(rows), _pictures(rows, whole, results, rivals), table]
     beside = beside_table(rows, rivals)
     if beside and task.kind == SEGMENTATION:
         parts.append(f"<details><summary>Surface and lesion figures</summary>{beside}</details>")
     elif beside:
         parts.append(f"<h3>What accuracy and AUC do not show</h3>{beside}")
+    if absent:
+        names = ", ".join(dict.fromkeys(row.name for row in absent))
+        table = paper_table(absent, policy.correction, rivals)
+        parts.append(f"<details><summary>Not run: {escape(names)}. Published figures</summary>{table}</details>")
     return "".join([*parts, "</article>"])
 
 
@@ -135,15 +139,16 @@ def _pictures(rows: Sequence[Row], whole: Mapping[str, Row], results: Results, r
         ]
         wide = ""
     else:
-        drawn = [
-            plots.intervals([row for row in rows if row.metric == name])
-            for name in dict.fromkeys(r.metric for r in rows)
-        ]
+        by_metric = [[row for row in rows if row.metric == name] for name in dict.fromkeys(r.metric for r in rows)]
+        drawn = [plot for part in by_metric for plot in plots.intervals(part)]
         wide = " wide"
+    names = [name for name in plots.shown(rows) if name != TRIVIAL or not task.labels]
     legend = "".join(
-        f"<li style='--tone:{tone}'>{escape(name)}</li>" for name, tone in plots.legend(plots.shown(rows), rivals, task)
+        f"<li style='--tone:{tone}'>{escape(name)}</li>" for name, tone in plots.legend(names, rivals, task)
     )
     legend += "<li class=dots>published</li>" if task.k else "<li class=ring>published</li>"
+    if task.k and any(_whole_of(row.task, whole) for row in rows):
+        legend += "<li class=dashes>best on all data</li>"
     more = _curves(rows, results, rivals)
     return f"<ul class=legend>{legend}</ul><div class='plots{wide}'>{''.join(drawn)}</div>" + (
         f"<div class=plots>{''.join(more)}</div>" if more else ""

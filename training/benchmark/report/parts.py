@@ -83,7 +83,7 @@ def summary_table(rows: Sequence[Row], rivals: Mapping[str, Any]) -> str:
         )
         cells = "".join(f"<td>{figure}</td>" for figure in figures)
         body.append(f"<tr><th scope=row>{escape(title(name, rivals))}{licence}</th>{cells}</tr>")
-    heads = ["", "rows", "best in", "mean rank", "no better than<br>guessing", "collapsed", "folds missing"]
+    heads = ["", "table rows", "best in", "mean rank", "no better than<br>guessing", "collapsed", "folds missing"]
     return _table(heads, body)
 
 
@@ -96,7 +96,9 @@ def _cell(row: Row, model: str) -> str:
         below = f"<span class=paper>paper {paper.value:.3f}</span>" if paper else ""
         return f"<td class=none><i>not run</i>{below}</td>"
     kind, mark = {row.best: ("best", "b"), row.second: ("second", "u")}.get(model, ("", "i"))
-    parts = [f"<{mark}>{cell.value:.3f}</{mark}>", f"<span>{cell.low:.3f}–{cell.high:.3f}</span>"]
+    parts = [f"<{mark}>{cell.value:.3f}</{mark}>"]
+    if cell.low != cell.high:
+        parts.append(f"<span>{cell.low:.3f}–{cell.high:.3f}</span>")
     if paper is not None:
         off = "" if cell.low <= paper.value <= cell.high else " off"
         parts.append(f"<span class='paper{off}'>paper {paper.value:.3f}</span>")
@@ -129,10 +131,18 @@ def _row_name(row: Row, before: Row | None) -> tuple[str, str]:
         small.append(budget(row.k))
     if several_metrics:
         small.append(METRICS[row.metric])
-    cases = sorted({cell.cases for cell in row.cells.values()})
-    if cases:
-        small.append(f"n = {'–'.join(map(str, cases[:1] + cases[-1:])) if len(cases) > 1 else cases[0]}")
+    if name or _cases(row) != _cases(before):
+        small += _cases(row)
     return name, f"<small>{', '.join(small)}</small>" if small else ""
+
+
+def _cases(row: Row) -> list[str]:
+    """How many cases were evaluated, and how many the paper's figure is of."""
+    cases = sorted({cell.cases for cell in row.cells.values()})
+    if not cases:
+        return []
+    ours = f"{cases[0]}–{cases[-1]}" if len(cases) > 1 else f"{cases[0]}"
+    return [f"n = {ours}" if cases == [row.task.cases] else f"n = {ours} (paper {row.task.cases})"]
 
 
 def _what(row: Row) -> str:

@@ -26,8 +26,15 @@ _COLOURS = {
     "scratch": "#79dccb",
     TRIVIAL: "#7d8792",
 }
+_TALLEST = 8  # rows of one interval plot
 _OTHERS = ("#ff8a75", "#e3d35e", "#6fd0f5", "#d98ce0")
-_TEXT, _QUIET, _LINE = "#e6e8eb", "#9aa3ad", "#2b3036"  # replaced by the page's own, so that it prints on white
+_TEXT, _QUIET, _LINE, _CARD = (
+    "#e6e8eb",
+    "#9aa3ad",
+    "#2b3036",
+    "#1a1d21",
+)  # replaced by the page's own, so that it prints on white
+_LEGEND = {"labelcolor": _TEXT, "facecolor": _CARD, "edgecolor": "none", "framealpha": 0.85}
 _RC = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -54,9 +61,24 @@ def colours(models: Sequence[str]) -> dict[str, str]:
     return {name: _COLOURS.get(name) or spare[name] for name in models}
 
 
-def intervals(rows: Sequence[Row]) -> str:
-    """A line of dots with intervals for every row, the published value as a ring of the same colour. Fig. 3b, 4b, 4d, 4e, 5c of the paper."""
-    models = [name for name in columns(rows) if any(name in row.cells or entry(row, name) for row in rows)]
+def intervals(rows: Sequence[Row]) -> list[str]:
+    """A line of dots with intervals for every row, the published value as a ring of the same colour. Fig. 3b, 4b, 4d, 4e, 5c of the paper.
+
+    Many rows are parted into two plots of one scale. Empty masks, whose Dice is 0, are not drawn.
+    """
+    models = [name for name in shown(rows) if name != TRIVIAL or not rows[0].task.labels]
+    half = -(-len(rows) // 2) if len(rows) > _TALLEST else len(rows)
+    ends = [
+        end
+        for row in rows
+        for name in models
+        for end in ((row.cells[name].low, row.cells[name].high) if name in row.cells else ())
+    ] + [item.value for row in rows for item in row.entries.values()]
+    reach = (min(ends) - 0.02, max(ends) + 0.02)
+    return [_intervals(rows[start : start + half], models, reach) for start in range(0, len(rows), half)]
+
+
+def _intervals(rows: Sequence[Row], models: Sequence[str], reach: tuple[float, float]) -> str:
     colour, step = colours(models), 0.8 / max(len(models), 1)
 
     def draw(axes) -> None:
@@ -72,7 +94,7 @@ def intervals(rows: Sequence[Row]) -> str:
             if place:
                 axes.axhline(place - 0.5, color=_LINE, lw=0.6)
         axes.set_yticks(range(len(rows)), [row.name for row in rows], color=_TEXT)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set(xlim=reach, ylim=(len(rows) - 0.5, -0.5))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", lw=0.6)
         axes.set_axisbelow(True)
@@ -83,7 +105,7 @@ def intervals(rows: Sequence[Row]) -> str:
 
 def few_shot(rows: Sequence[Row], whole: Row | None = None) -> str:
     """Dice by number of scans of one task, with bands; published curves dotted; dashed: the best on ``whole`` data. Fig. 3c of the paper."""
-    models = columns(rows)
+    models = [name for name in columns(rows) if name != TRIVIAL]
     colour = colours(models)
 
     def draw(axes) -> None:
@@ -107,6 +129,7 @@ def few_shot(rows: Sequence[Row], whole: Row | None = None) -> str:
             axes.axhline(whole.cells[whole.best].value, ls="--", lw=1, color=colours([whole.best])[whole.best])
         axes.set_xscale("log", base=2)
         axes.set_xticks(rows[0].task.k, [str(k) for k in rows[0].task.k])
+        axes.minorticks_off()
         axes.set_ylim(0, 1)
         axes.grid(axis="y", lw=0.6)
         axes.set_xlabel("scans to learn from")
@@ -133,7 +156,7 @@ def roc(row: Row, lines: Mapping[str, Sequence[Prediction]]) -> str:
         axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
         axes.set_title(row.name, loc="left")
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, loc="lower right", fontsize=7.5, handlelength=1.2, labelcolor=_TEXT)
+            axes.legend(loc="lower right", fontsize=7.5, handlelength=1.2, **_LEGEND)
 
     return _svg(draw, (3.3, 3.2))
 
@@ -162,9 +185,7 @@ def survival(task: Task, model: str, lines: Sequence[Prediction], rivals: Mappin
         p = st.log_rank(groups["short"], groups["long"])
         note = "one group only" if p is None else f"log-rank p {p_words(p)}"
         if axes.get_legend_handles_labels()[0]:
-            legend = axes.legend(
-                frameon=False, fontsize=7.5, title=note, title_fontsize=7.5, labelcolor=_TEXT, loc="best"
-            )
+            legend = axes.legend(fontsize=7.5, title=note, title_fontsize=7.5, loc="upper right", **_LEGEND)
             legend.get_title().set_color(_QUIET)
 
     return _svg(draw, (3.3, 2.4))
@@ -187,7 +208,12 @@ def _svg(draw: Callable, inches: tuple[float, float]) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'font: ([^;"]*?)\'DejaVu Sans\'[^;"]*', r"font: \1system-ui,sans-serif", text)
-    for colour, replacement in ((_TEXT, "var(--text)"), (_QUIET, "var(--quiet)"), (_LINE, "var(--line)")):
+    for colour, replacement in (
+        (_TEXT, "var(--text)"),
+        (_QUIET, "var(--quiet)"),
+        (_LINE, "var(--line)"),
+        (_CARD, "var(--card)"),
+    ):
         text = text.replace(colour, replacement)
     return re.sub(r"\n\s*", "\n", text)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .analysis import Row
-from .words import BESIDE, METRICS, TESTS, columns, entry, p_words, title
+from .words import BESIDE, CORRECTIONS, METRICS, TESTS, columns, entry, p_words, title
 
 _COLUMNS = (
     *("task", "group", "metric", "k", "attribute", "model", "status", "value", "low", "high", "cases", "folds"),
@@ -98,7 +98,7 @@ def _latex(rows: Sequence[Row], correction: str, rivals: Mapping[str, Any]) -> s
         "\\begin{longtable}{ll" + "c" * len(models) + "rr}",
         f"\\caption{{{_escaped(caption)}}}\\\\",
         "\\toprule",
-        " & ".join(["Task", "", *names, "$p$", f"$p$ ({_escaped(correction)})"]) + " \\\\",
+        " & ".join(["Task", "", *names, "$p$", f"$p$, {_escaped(CORRECTIONS[correction])}"]) + " \\\\",
         "\\midrule\\endhead",
     ]
     for row in rows:
