@@ -37,6 +37,7 @@ class LeadSection:
     def __init__(self, ui, jobs: Jobs, requirements: Path, made: Callable[[Path], None]):
         self._ui, self._jobs, self._requirements, self._made = ui, jobs, requirements, made
         self._study: StudyPackage | None = None
+        self._gone = False
         self.bars = {
             "sample": RunBar(ui.sampleButton, ui.sampleProgress, ui.sampleStatus, ui.sampleButton.text, self._sample),
             "new": RunBar(ui.newButton, ui.newProgress, ui.newStatus, ui.newButton.text, self._new),
@@ -56,7 +57,7 @@ class LeadSection:
         ui.handOutButton.connect("clicked(bool)", self._hand_out)
         ui.reportButton.connect("clicked(bool)", self._report)
         for section in (ui.leadSection, ui.closeSection):
-            section.connect("contentsCollapsed(bool)", self._tell_standing)
+            section.connect("contentsCollapsed(bool)", self._unfolded)
         self._show_preset()
 
     @property
@@ -72,11 +73,17 @@ class LeadSection:
         self._show_buttons()
 
     def forget(self) -> None:
-        """Stop what runs and call nobody."""
+        """The panel goes away: stop what runs and call nobody."""
+        self._gone = True
         for bar in self.bars.values():
             bar.forget()
 
-    def _tell_standing(self, *_collapsed) -> None:
+    def _unfolded(self, collapsed: bool) -> None:
+        if not collapsed:
+            self._tell_standing()
+            qt.QTimer.singleShot(0, self._show_buttons)  # unfolding shows what does not apply now
+
+    def _tell_standing(self) -> None:
         """Read in a thread how far the readers are, when the lead looks."""
         ui, study = self._ui, self._study
         if study is None or ui.leadSection.collapsed or ui.closeSection.collapsed:
@@ -93,6 +100,8 @@ class LeadSection:
         self._ui.presetNote.text = f"{about[:1].upper()}{about[1:]}."
 
     def _show_buttons(self) -> None:
+        if self._gone:
+            return
         ui, study, busy = self._ui, self._study, self.running
         wait = _("Wait until the other work is done.")
         self.bars["sample"].set_missing(

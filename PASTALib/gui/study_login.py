@@ -70,7 +70,8 @@ class Login:
                 told = str(error)
         else:
             told = _(
-                "Choose the study's folder: the one with study.json, from your study lead. To try, make the sample study below."
+                "Choose the study's folder: the one with study.json, from your study lead. To try, open “For the study lead” and make the "
+                "sample study."
             )
         if study is not None and study.closed:
             told = _("{title}: this study is closed; nothing more can be rated.").format(title=study.title)

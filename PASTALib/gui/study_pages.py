@@ -72,7 +72,9 @@ def broken_page(line: str) -> Page:
 
 def end_page(session: ReaderSession) -> Page:
     """After the last case."""
-    of = session.progress[1]
-    text = _("You have rated all {of} cases. Every rating is stored; thank you.\n\nNow tell the study lead. If you read a copy of the study, send "
-             "the file {file}.").format(of=of, file=session.study.store_path(session.reader))  # fmt: skip
+    of, path = session.progress[1], session.study.store_path(session.reader)
+    text = _(
+        "You have rated all {of} cases. Every rating is stored; thank you.\n\nNow tell the study lead. If you read a copy of the study, send "
+        "the file {file} of its folder."
+    ).format(of=of, file=f"{path.parent.name}/{path.name}")
     return Page(END, _("Finished"), text, _("Leave (Enter)"), _("Back to the last case"))

@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from ..attributes import TABLE
 from ..study.session import Question, StudyItem
-from .study_pages import Page
+from .study_pages import END, WAIT, Page
 from .study_rating import RatingForm
 
 WINDOWS = ((400, 40), (160, 60), (1500, -600), (1800, 400))  # width, level in HU: soft tissue, liver, lung, bone
@@ -51,13 +51,14 @@ class CasePanel:
         """The case instead of a page, with all that was chosen so far."""
         self.page = None
         self._ui.messageWidget.visible = False
-        self._ui.caseWidget.visible = True
+        self._ui.caseWidget.visible = self._ui.leaveButton.visible = True
         self.say("")
 
     def wait(self, text: str) -> None:
         """Neither case nor page, until a case comes."""
         self.page = None
         self._ui.messageWidget.visible = self._ui.caseWidget.visible = False
+        self._ui.leaveButton.visible = True
         self.say(text)
 
     def show_page(self, page: Page) -> None:
@@ -69,8 +70,10 @@ class CasePanel:
         ui.messageTitle.text = f"<b>{page.title}</b>"
         ui.messageLabel.text = page.text
         ui.messageButton.text = page.button
-        ui.secondButton.text = page.second
+        if page.second:
+            ui.secondButton.text = page.second
         ui.secondButton.visible = bool(page.second)
+        ui.leaveButton.visible = page.kind not in (END, WAIT)  # where the first button leaves
         self.say("")
 
     def show_progress(self, rated: int, of: int, text: str) -> None:

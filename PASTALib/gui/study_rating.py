@@ -87,12 +87,11 @@ class _Page:
         self._told: dict[str, object] = {}
         self._texts: Mapping[str, str] = {}
         self.widget = qt.QWidget()
-        grid = qt.QGridLayout(self.widget)
-        grid.setContentsMargins(0, 0, 0, 0)
         if len(self.questions) == 1:
-            self._large(grid, self.questions[0])
+            self._large(qt.QGridLayout(self.widget), self.questions[0])
         else:
-            self._rows(grid)
+            self._rows(qt.QVBoxLayout(self.widget))
+        self.widget.layout().setContentsMargins(0, 0, 0, 0)
 
     def fill(self, scores: Mapping[str, int], texts: Mapping[str, str]) -> None:
         self.scores = {key: score for key, score in scores.items() if key in self.buttons}
@@ -124,33 +123,36 @@ class _Page:
         grid.setColumnStretch(1, 1)
         buttons = self.buttons[question.key] = [self._button(question, score) for score in SCORES]
         for row, (score, button) in enumerate(zip(SCORES, buttons, strict=True)):
-            button.setMinimumSize(2 * _WIDE, _HIGH)
+            button.setMinimumWidth(2 * _WIDE)
             label = qt.QLabel(question.anchors.get(score, ""))
             label.setObjectName(f"anchor_{score}")
             label.wordWrap = True
             grid.addWidget(button, row, 0)
             grid.addWidget(label, row, 1)
 
-    def _rows(self, grid) -> None:
+    def _rows(self, rows) -> None:
         """Two lines per question: what the report says, and the five buttons."""
         anchors = self.questions[0].anchors
-        ends = [f"{score} = {anchors[score]}" for score in (1, 5) if score in anchors]
-        hint = qt.QLabel(" · ".join(ends))
+        hint = qt.QLabel("\n".join(f"{score} = {anchors[score]}" for score in (1, 5) if score in anchors))
         hint.setObjectName("anchors")
         hint.wordWrap = True
-        grid.addWidget(hint, 0, 0, 1, len(SCORES))
-        for number, question in enumerate(self.questions):
+        rows.addWidget(hint)
+        for question in self.questions:
             label = self._told[question.key] = qt.QLabel()
             label.setObjectName(f"told_{question.key}")
             label.wordWrap = True
             label.toolTip = question.text
-            grid.addWidget(label, 2 * number + 1, 0, 1, len(SCORES))
+            rows.addWidget(label)
+            line = qt.QHBoxLayout()
+            rows.addLayout(line)
             buttons = self.buttons[question.key] = [self._button(question, score) for score in SCORES]
-            for column, button in enumerate(buttons):
-                grid.addWidget(button, 2 * number + 2, column)
+            for button in buttons:
+                line.addWidget(button)
 
     def _button(self, question: Question, score: int):
-        button = qt.QPushButton(str(score))
+        button = qt.QPushButton() if len(self.questions) == 1 else qt.QToolButton()  # which may be narrower
+        button.text = str(score)
+        button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
         button.setObjectName(f"score_{question.key}_{score}")
         button.checkable = True
         button.setMinimumHeight(_HIGH if len(self.questions) == 1 else _HIGH - 8)

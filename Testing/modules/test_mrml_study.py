@@ -103,15 +103,28 @@ def test_nothing_is_left_when_the_scene_goes_first(scene, case_file):
 
 
 @pytest.fixture
-def slice_view(scene):
-    """A slice node of 200 by 100 pixels, 2 pixels per mm, and a renderer."""
-    import slicer
+def slice_nodes(scene):
+    """Function: layout name, orientation -> a slice node; all are removed in the end, because closing a scene leaves them."""
+    made = []
+
+    def add(name: str, orientation: str):
+        node = scene.AddNewNodeByClass("vtkMRMLSliceNode")
+        made.append(node)
+        node.SetLayoutName(name)
+        node.SetOrientation(orientation)
+        return node
+
+    yield add
+    for node in made:
+        scene.RemoveNode(node)
+
+
+@pytest.fixture
+def slice_view(slice_nodes):
+    """A renderer, and a slice node of 200 by 100 pixels, 2 pixels per mm."""
     import vtk
 
-    node = slicer.vtkMRMLSliceNode()
-    node.SetLayoutName("Test")
-    scene.AddNode(node)
-    node.SetOrientationToAxial() if hasattr(node, "SetOrientationToAxial") else node.SetOrientation("Axial")
+    node = slice_nodes("Test", "Axial")
     node.SetDimensions(200, 100, 1)
     node.SetFieldOfView(100.0, 50.0, 1.0)
     return vtk.vtkRenderer(), node
@@ -159,27 +172,20 @@ def test_marks_follow_zoom_and_plane(slice_view):
     marks.remove()
 
 
-def test_what_a_reader_did_is_summarised(scene, case_file):
-    import slicer
-
+def test_what_a_reader_did_is_summarised(slice_nodes, case_file):
     from PASTALib.mrml.study_view import CaseView, ViewSummary, load_case
 
     path, grid, _voxels = case_file
-    names = {"Red": "Axial", "Yellow": "Sagittal"}
-    nodes = {}
-    for name, orientation in names.items():
-        node = nodes[name] = slicer.vtkMRMLSliceNode()
-        node.SetLayoutName(name)
-        scene.AddNode(node)
-        node.SetOrientation(orientation)
+    red = slice_nodes("Red", "Axial")
+    slice_nodes("Yellow", "Sagittal")
     view = CaseView()
     view.show(load_case(path, grid), (400.0, 40.0), (0.0, 0.0, 0.0))
     summary = ViewSummary(view)
     for offset in (1.0, 2.0, 3.0, 2.0):
-        nodes["Red"].SetSliceOffset(offset)
+        red.SetSliceOffset(offset)
     view.set_window((1500.0, -600.0))
     told = summary.end()
     assert told == {"slices": {"axial": 4, "sagittal": 1}, "window": [1500.0, -600.0], "windows": 2}
-    nodes["Red"].SetSliceOffset(7.0)  # no longer watched
+    red.SetSliceOffset(7.0)  # no longer watched
     assert summary.end()["slices"] == told["slices"]
     view.close()
