@@ -11,7 +11,7 @@ import pytest
 from PASTALib.errors import InputError
 from training.benchmark.stress import run_stress
 from training.benchmark.stress.curves import PROPORTIONS
-from training.benchmark.stress.outputs import compare, read_summary
+from training.benchmark.stress.outputs import read_summary
 
 MONOTONE = 0.8  # rank correlation of level and mean from which a curve is called monotone
 LEVELS = {"size": (8, 11, 15, 20, 28), "density": (6, 12, 20, 30, 45)}
@@ -93,9 +93,15 @@ def test_a_stopped_study_goes_on_to_the_same_end(study, tmp_path):
     assert seen[-1][1] == 36  # nine settings at four places
 
 
-def test_studies_of_several_models_share_a_figure(study, tmp_path):
-    picture = compare([study.parent, study.parent], tmp_path / "both.png", "Both")
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def test_another_model_is_drawn_beside(study, tmp_path):
+    levels = {"size": (8, 20), "density": (12, 30)}
+    arguments = {"attributes": ("size", "density"), "levels": levels, "repeats": 1, "beside": [study.parent]}
+    page = run_stress("threshold:25@liver", 4.0, tmp_path / "run", **arguments)
+    picture = (page.parent / "stress.svg").read_text(encoding="utf-8")
+    assert "threshold:15@liver, phantom 4 mm" in picture and "threshold:25@liver, phantom 4 mm" in picture
+    with pytest.raises(InputError, match="no finished stress study"):
+        run_stress("threshold:25@liver", 4.0, tmp_path / "other", beside=[tmp_path])
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,16 @@ StressRefine = Annotated[
     ),
 ]
 
+StressBeside = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--beside",
+        metavar="DIR",
+        help="A finished study of another model, to be drawn into the same figure; repeatable.",
+        rich_help_panel=STRESS,
+    ),
+]
+
 
 def sweeps(items: Sequence[str]) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """Attributes and levels of ``NAME`` or ``NAME=A,B,…``; all four attributes for none. InputError for one that comes twice."""
@@ -131,6 +141,7 @@ def run(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    beside: Sequence[Path] | None = None,
     as_json: bool = False,
 ) -> Path:
     """What ``benchmark --stress`` does: the study with progress, then its page's place on stdout."""
@@ -166,6 +177,7 @@ def run(
             device=device,
             resume=resume,
             overwrite=overwrite,
+            beside=tuple(beside or ()),
             progress=tell,
         )
     if as_json:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import beta, binomtest, spearmanr
-from sklearn.isotonic import IsotonicRegression
+from sklearn.isotonic import isotonic_regression
 
 from ..statistics import LEVEL, bootstrap_draws, mean_interval
 from .design import LOCATION, SURFACE, Cell
 from .table import MADE
 
-PROPORTIONS = ("found", "found_type", "marked_before")
+PROPORTIONS = ("found", "found_type", "overlap", "marked_before")
 MEANS = ("dice", "auc", "auc_before", "gain")
 DRAWS = 1000  # of shares of found lesions
 _GRID = 60
@@ -86,7 +86,7 @@ def _curve(scan: str, lesion: str, factor: str, measure: str, points, seed: int)
     bands = [wilson(numbers) if share else mean_band(numbers, seed) for _, numbers in points]
     low, high = (tuple(column) for column in zip(*bands))
     common = (scan, lesion, factor, measure, levels, tuple(len(numbers) for _, numbers in points), mean, low, high)
-    if not all(isinstance(level, float) for level in levels) or factor == LOCATION or len(levels) < 2:
+    if any(isinstance(level, str) for level in levels) or factor == LOCATION or len(levels) < 2:
         return Curve(*common)
     rank = spearman(levels, mean)
     if not share:
@@ -122,10 +122,13 @@ def monotone(levels: Sequence[float], hits: Sequence[float], counts: Sequence[in
     """
     x = np.log(np.asarray(levels, float))
     hits, counts = np.asarray(hits, float), np.asarray(counts, float)
-    fit = IsotonicRegression(increasing=not falling)
+
+    def fit(shares):
+        return isotonic_regression(shares, sample_weight=counts, increasing=not falling)
+
     drawn = beta.rvs(hits + 0.5, counts - hits + 0.5, size=(DRAWS, len(x)), random_state=np.random.default_rng(seed))
-    lines = np.array([fit.fit_transform(x, share, counts) for share in drawn])
-    best = fit.fit_transform(x, hits / counts, counts)
+    lines = np.array([fit(share) for share in drawn])
+    best = fit(hits / counts)
     grid = np.linspace(x[0], x[-1], _GRID)
     on_grid = np.array([np.interp(grid, x, line) for line in lines])
     low, high = np.percentile(on_grid, [2.5, 97.5], axis=0)

@@ -38,6 +38,7 @@ Improve = Callable[[PreparedScan, SynthesisResult], SynthesisResult]
 LEAST_SURVIVING = 0.9  # share of the outline's volume that organ borders must leave, or the lesion is not of its size
 ILL_FROM = 2.0  # times the scan's own sharpness: from here on a margin is built as ill-defined
 SPARE_HU = 5.0  # a lesion may aim this far beyond its type's limits
+FITTING, WHOLE = 0.95, 0.99  # the same share where a place is chosen: least, and enough to look no further
 _TRIES = 8
 _PUNCTATE_MM = 9.7
 
@@ -83,14 +84,19 @@ def possible(scan: PreparedScan, setting: Setting) -> str:
 def find_place(scan: PreparedScan, settings: Sequence[Setting], seed: int) -> tuple[float, float, float] | None:
     """A point (RAS mm) where the largest of ``settings`` that fits anywhere can be; None when none can. They share lesion type and site."""
     for setting in sorted(settings, key=lambda item: -item.size_mm):
+        best: tuple[float, tuple[float, float, float] | None] = (FITTING, None)
         for number in range(1, _TRIES + 1):
             try:
                 site, canvas, draw = _site(scan, setting, seed, number, None)
             except NoPlace:
                 continue
-            built = build(canvas, draw)
-            if built.survived >= LEAST_SURVIVING and built.label.any():
-                return tuple(float(c) for c in scan.ct.to_ras(site.centre))
+            survived = build(canvas, draw).survived
+            if survived > best[0]:
+                best = survived, tuple(float(c) for c in scan.ct.to_ras(site.centre))
+            if survived > WHOLE:
+                break
+        if best[1] is not None:
+            return best[1]
     return None
 
 

@@ -36,12 +36,16 @@ def write_outputs(
     cells: Mapping[str, Sequence[Cell]],
     rows: Sequence[dict],
     curves: Sequence[Curve],
+    beside: Sequence[str | Path] = (),
 ) -> Path:
-    """Write curves.csv, summary.json, stress.png, stress.svg (and a heat map of a full grid) and stress.html; returns the page."""
+    """Write curves.csv, summary.json, stress.png, stress.svg (and a heat map of a full grid) and stress.html; returns the page.
+
+    ``beside``: folders of finished studies whose curves the figure shows, too.
+    """
     write_text(out / CURVES, csv_text(_COLUMNS, _curve_rows(curves)))
     summary = {"model": tested.name, "digest": tested.digest, "settings": dict(settings), "scans": dict(scans)}
     write_json(out / SUMMARY, summary | {"curves": [_to_json(curve) for curve in curves]})
-    series = [Series(tested.name, list(curves))]
+    series = [Series(tested.name, list(curves)), *map(read_series, beside)]
     figure = draw_curves(series)
     save_png(figure, out / PICTURE)
     write_text(out / PICTURE.replace(".png", ".svg"), svg(figure))
@@ -53,13 +57,10 @@ def write_outputs(
     return write_page(out / PAGE, tested, settings, scans, cells, rows, curves, pictures)
 
 
-def compare(folders: Sequence[str | Path], path: str | Path, title: str = "") -> Path:
-    """One PNG of the curves of several studies, one colour per model. InputError for a folder without a finished study."""
-    series = []
-    for folder in folders:
-        summary = read_summary(folder)
-        series.append(Series(summary["model"], [_from_json(item) for item in summary["curves"]]))
-    return save_png(draw_curves(series, title=title), Path(path))
+def read_series(folder: str | Path) -> Series:
+    """The curves of a finished study. InputError where there is none."""
+    summary = read_summary(folder)
+    return Series(summary["model"], [_from_json(item) for item in summary["curves"]])
 
 
 def read_summary(folder: str | Path) -> dict:

@@ -21,7 +21,8 @@ from .tiles import tile
 
 UNITS = {SIZE: " mm", DENSITY: " HU", SURFACE: "×", LOCATION: ""}
 _NAMES = {
-    "found": "found", "found_type": "found as its type", "marked_before": "marked before", "dice": "Dice",
+    "found": "found", "found_type": "found as its type",
+    "overlap": "overlapped", "marked_before": "marked before", "dice": "Dice",
     "auc": "AUC", "auc_before": "AUC before", "gain": "gain",
 }  # fmt: skip
 MONOTONE = 0.8  # rank correlation from which a curve is called monotone
@@ -34,7 +35,7 @@ tbody tr:last-child td{border-bottom:0}
 th:not(:first-child),td:not(:first-child){text-align:right}
 td small{color:var(--quiet);display:block;font-size:.8rem}
 .warn{color:var(--amber)}
-article>svg{width:100%;height:auto;display:block}
+article>svg{max-width:100%;height:auto;display:block}
 article h2{margin:0 0 .6rem}article h3{font-size:.95rem;font-weight:600;margin:1rem 0 .4rem}
 .flips{display:flex;gap:.5rem;overflow-x:auto;padding-bottom:.3rem}
 .flip{flex:0 0 clamp(104px,12vw,150px)}.flip figcaption{font-variant-numeric:tabular-nums}
@@ -273,7 +274,7 @@ def _method(settings: Mapping) -> list[str]:
         "One attribute is changed at a time around a centre point, which is the level nearest to 15 mm, 25 HU and a margin as sharp as the scan. Lesions are round, "
         "homogeneous and keep off their neighbours. At one place all levels share outline and noise, so nothing but the attribute differs.",
         "A place is one where the largest lesion of the sweep fits; the model is shown the scan around it, 24 mm beyond the largest lesion and at least one window of the model.",
-        f"Found: at least {100 * FOUND_SHARE:.0f} % of the lesion's voxels are marked as a lesion of any type. Dice: of the lesion with all marked pieces that touch it. "
+        f"Found: at least {100 * FOUND_SHARE:.0f} % of the lesion's voxels are marked as a lesion of any type and were not before the lesion was there, so that chance hits do not count; overlapped: marked, before or not. Dice: of the lesion with all marked pieces that touch it, without what was marked outside it before. "
         "Gain: mean lesion probability in the lesion minus that of the same voxels before.",
         "Each lesion has its control: the same voxels of the unaltered scan. False ones are pieces marked in the whole unaltered scan, as large as a ball of 3 mm or larger.",
         "Density is the difference to the surrounding tissue that was aimed at; lesions.csv has what was measured, and every other figure.",

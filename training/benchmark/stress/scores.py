@@ -29,16 +29,17 @@ def score_lesion(
 ) -> dict[str, float | int | None]:
     """Figures of one lesion. All arrays (z, y, x) lie on the part of the scan that the model was shown.
 
-    ``found``: at least 10 % of the lesion's voxels are marked as any lesion; ``found_type``: as this type (None for a model that does not
-    know it). ``marked_before``: the same voxels counted as found before the lesion was there. ``dice``: of the lesion with all marked pieces
-    that touch it. ``auc``: how well the model's lesion probability tells the lesion's voxels from those of the rest of the organ
-    here (0.5 chance); ``auc_before``: the same voxels in the unaltered scan; ``gain``: mean probability in the lesion minus that of the same voxels before;
-    ``inside``, ``outside``, ``highest``: its mean and maximum in the lesion, its mean in the rest of the organ.
+    ``found``: at least 10 % of the lesion's voxels are marked as any lesion and were not before the lesion was there; ``found_type``: the same
+    for marks of its type (None for a model that does not know it). ``overlap``: 10 % are marked, before or not; ``marked_before``: 10 % were. ``dice``:
+    of the lesion with all marked pieces that touch it, without what was marked outside it before. ``auc``: how well the model's lesion probability
+    tells the lesion's voxels from those of the rest of the organ here (0.5 chance); ``auc_before``: the same voxels in the unaltered scan;
+    ``gain``: mean probability in the lesion minus that of the same voxels before; ``inside``, ``outside``, ``highest``: its mean and maximum
+    in the lesion, its mean in the rest of the organ.
     """
-    marked, wanted = after.found > 0, taxonomy.lesion(lesion).value
+    wanted, now, was = taxonomy.lesion(lesion).value, after.found[label], before.found[label]
     count = np.count_nonzero(label)
     least = max(1.0, FOUND_SHARE * count)
-    pieces, _ = ndimage.label(marked, _TOUCHING)
+    pieces, _ = ndimage.label((after.found > 0) & ((before.found == 0) | label), _TOUCHING)
     touching = np.unique(pieces[label])
     piece = np.isin(pieces, touching[touching > 0])
     shared = np.count_nonzero(piece & label)
@@ -46,9 +47,10 @@ def score_lesion(
     inside, outside = after.evidence[label], after.evidence[rest]
     earlier = before.evidence[label]
     return {
-        "found": int(shared >= least),
-        "found_type": int(np.count_nonzero(after.found[label] == wanted) >= least) if wanted in types else None,
-        "marked_before": int(np.count_nonzero(before.found[label]) >= least),
+        "found": int(np.count_nonzero((now > 0) & (was == 0)) >= least),
+        "found_type": int(np.count_nonzero((now == wanted) & (was != wanted)) >= least) if wanted in types else None,
+        "overlap": int(np.count_nonzero(now) >= least),
+        "marked_before": int(np.count_nonzero(was) >= least),
         "dice": 2 * shared / (count + np.count_nonzero(piece)),
         "share": shared / count,
         "auc": auc(inside, outside),

@@ -24,7 +24,7 @@ from .design import ATTRIBUTES, DEFAULT_REPEATS, Cell, Setting, plan, read_level
 from .hosts import as_hosts, fingerprint
 from .lesions import Improve, Lesion, find_place, make_lesion, possible
 from .models import Seen, Tested, read_model
-from .outputs import write_outputs
+from .outputs import read_summary, write_outputs
 from .scores import false_positives, score_lesion
 from .table import MADE, NO_ROOM, Table
 from .tiles import write_tile
@@ -50,6 +50,7 @@ def run_stress(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    beside: Sequence[str | Path] = (),
     progress: Progress = silent,
 ) -> Path:
     """Sweep size, density, margin and location of synthetic lesions in healthy scans, and how well ``model`` finds them. Returns the page.
@@ -62,7 +63,8 @@ def run_stress(
 
     The model is shown the part of the scan around each place (24 mm beyond the largest lesion, and one window of the model at least), without
     and with the lesion, and the whole unaltered scan once. ``out`` gets lesions.csv (a line per lesion), curves.csv, scans.json, summary.json, stress.png,
-    stress.svg and stress.html; with ``resume`` a stopped study goes on. InputError for input that cannot be used.
+    stress.svg and stress.html; with ``resume`` a stopped study goes on. ``beside``: folders of finished studies of other models, whose curves
+    the figure shows, too. InputError for input that cannot be used.
     """
     out = Path(out)
     hosts = as_hosts(scans)
@@ -77,6 +79,8 @@ def run_stress(
         "refine": Path(refine).name if refine else None,
     }  # fmt: skip
     improve = _improving(refine, device)
+    for folder in beside:
+        read_summary(folder)  # found out now rather than after the long work
     with Run.open(out, "benchmark --stress", settings, seed=seed, resume=resume, overwrite=overwrite):
         if not resume:
             for name in (LESIONS, SCANS):
@@ -103,7 +107,7 @@ def run_stress(
                 f"none of these lesions can be made in these scans ({reasons}); choose other lesions or scans"
             )
         curves = curves_of(table.rows, cells, seed)
-        return write_outputs(out, tested, settings | {"seed": seed}, facts, cells, table.rows, curves)
+        return write_outputs(out, tested, settings | {"seed": seed}, facts, cells, table.rows, curves, beside)
 
 
 class _Study:

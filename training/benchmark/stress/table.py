@@ -13,7 +13,7 @@ from PASTALib.errors import InputError
 
 MADE, NO_ROOM = "made", "no room"
 _TEXT = ("scan", "setting", "lesion", "site", "status", "location")
-_WHOLE = ("repeat", "found", "found_type", "marked_before")
+_WHOLE = ("repeat", "found", "found_type", "overlap", "marked_before")
 _NUMBERS = (
     "size_mm", "delta_hu", "edge",
     "r_mm", "a_mm", "s_mm", "measured_size_mm", "measured_delta_hu", "measured_edge_mm", "depth_mm",

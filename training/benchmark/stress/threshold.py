@@ -15,7 +15,7 @@ from PASTALib.volume import Volume
 
 from .models import UNNAMED, Seen
 
-SIGMA_MM = 2.0  # of the smoothing within the organ, so that noise alone is no lesion
+SIGMA_MM = 2.5  # of the smoothing within the organ, at least a voxel, so that noise alone is no lesion
 LEAST_MM = 4.0  # diameter of a ball as large as the smallest piece that counts
 _FORM = re.compile(r"threshold:\s*([+-]?[\d.]+)\s*(?:,\s*([+-]?[\d.]+)\s*)?(?:@\s*([a-z, ]+))?")
 _TOUCHING = np.ones((3, 3, 3), bool)
@@ -23,8 +23,8 @@ _TOUCHING = np.ones((3, 3, 3), bool)
 
 @dataclass
 class ThresholdModel:
-    """Voxels of ``organs`` whose HU, smoothed within the organ (sigma 2 mm), lie beyond the organ's median + ``low`` or + ``high``, in pieces
-    as large as a ball of 4 mm. It is shown the organ map, which networks are not, and names no lesion type.
+    """Voxels of ``organs`` whose HU, smoothed within the organ (sigma 2.5 mm, at least a voxel), lie beyond the organ's median + ``low`` or + ``high``, in pieces
+    as large as a ball of 4 mm; the organ's outermost voxels are left out. It is shown the organ map, which networks are not, and names no lesion type.
     """
 
     low: float
@@ -50,14 +50,14 @@ class ThresholdModel:
         labels = scan.organs.labels.array[box]
         evidence = np.zeros(labels.shape, np.float32)
         beyond = np.zeros(labels.shape, bool)
-        sigma = SIGMA_MM / scan.spacing
+        sigma = np.maximum(SIGMA_MM / scan.spacing, 1.0)
         reach = np.ceil(4 * sigma).astype(int)  # as far as the filter looks
         places = ndimage.find_objects(labels, max_label=len(taxonomy.ORGANS))
         for value, median in self._organ_medians(scan).items():
             if places[value - 1] is None:
                 continue
             here = tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(places[value - 1], reach))
-            organ = labels[here] == value
+            organ = ndimage.binary_erosion(labels[here] == value)  # the outermost voxels are part something else
             weight = ndimage.gaussian_filter(organ.astype(np.float32), sigma)
             inside = np.where(organ, part.array[here].astype(np.float32) - np.float32(median), np.float32(0))
             off = (ndimage.gaussian_filter(inside, sigma) / np.maximum(weight, 1e-3))[organ]
@@ -110,6 +110,6 @@ def read_threshold(text: str) -> ThresholdModel:
         raise InputError(f"--stress {text!r}: {unknown[0]!r} is not an organ; use {', '.join(taxonomy.ORGAN_KEYS)}")
     model = ThresholdModel(low, high, tuple(dict.fromkeys(organs)))
     model.notes.append(
-        f"marks what differs from the median of its organ by {low:g} or {high:+g} HU after smoothing (sigma {SIGMA_MM:g} mm); it is given the organ map"
+        f"marks what differs from the median of its organ by {low:g} or {high:+g} HU after smoothing (sigma {SIGMA_MM:g} mm, at least a voxel); it is given the organ map"
     )
     return model
