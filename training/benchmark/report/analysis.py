@@ -66,7 +66,7 @@ class Cell:
 class Row:
     """One row of a table: a task's metric at one budget (and of one attribute). ``cells`` by model, missing where it was not run.
 
-    ``p``: is the best better than the second, one-sided; ``p_holm``, ``p_bh``: corrected over all rows of the report.
+    ``best`` and ``second`` where two or more models compete; ``p``: is the best better than the second, one-sided; ``p_holm``, ``p_bh``: corrected over all rows of the report.
     """
 
     task: Task
@@ -146,10 +146,8 @@ def _row(task: Task, metric: str, k: int, group: str, lines: Sequence, policy: P
 def _compared(row: Row, lines: Mapping[str, Sequence], policy: Policy) -> Row:
     """With best and second of the models that compete (not of guessing), and p."""
     order = sorted((name for name in row.cells if name != TRIVIAL), key=lambda name: -round(row.cells[name].value, 6))
-    if not order:
+    if len(order) < 2:
         return row
-    if len(order) == 1:
-        return replace(row, best=order[0])
     first, second = (row.cells[name] for name in order[:2])
     common = [key for key in first.paired if key in second.paired]
     p = None

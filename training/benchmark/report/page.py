@@ -83,7 +83,10 @@ def _notes(rows: Sequence[Row], policy: Policy) -> str:
         f"Dice and AUC: Wilcoxon signed-rank test, over cases and over folds; equal pairs are {zeros}. Over five folds p cannot be below 1/32 = 0.031. "
         f"ACC and F1: paired permutation test, {policy.permutations:,} permutations.",
         f"p is shown plain, as in the paper, and corrected ({family}).",
-        f"Dice of scans whose true mask is empty is {empty}. False lesions are counted in every scan.",
+        f"Dice of scans whose true mask is empty is {empty}. False lesions are counted in every scan; surface figures are means over the scans "
+        "where both masks show the lesion, which flatters models that miss many.",
+        "PR-AUC of two classes is that of the second (tumour, late stage, long survival), beside its share of the cases, which is what chance gives; of "
+        "more classes the mean over them. The concordance index takes the probability of short survival as the risk, and all patients with a follow-up.",
         "The first table counts rows of those below. A rank is among the models of its row, so models that were run in different rows do not compare by it.",
         "<span style='color:var(--blue)'>Paper</span>: the published figure; <span style='color:var(--amber)'>amber</span> where it lies outside the "
         "brackets above it. Other data, folds or training budgets than the paper's make them differ.",

@@ -34,7 +34,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> Path:
 def write_latex(path: Path, groups: Sequence[Sequence[Row]], correction: str, rivals: Mapping[str, Any]) -> Path:
     r"""One table per group; needs \usepackage{booktabs, longtable, multirow}. Best bold, second underlined, published figures in italics."""
     body = "\n\n".join(_latex(rows, correction, rivals) for rows in groups)
-    head = "% Needs \\usepackage{booktabs,longtable}. Italics: the paper's own figures. Not run: \\textemdash\n"
+    head = "% Needs \\usepackage{booktabs,longtable}; wide, so set it in landscape and \\footnotesize. Italics: the paper's own figures. Not run: \\textemdash\n"
     part = path.with_name(f".{path.name}.part")
     part.write_text(head + body + "\n", encoding="utf-8")
     os.replace(part, path)
@@ -94,9 +94,12 @@ def _latex(rows: Sequence[Row], correction: str, rivals: Mapping[str, Any]) -> s
     caption = f"{task.group_title}. " + "; ".join(
         dict.fromkeys(f"{METRICS[row.metric]}: {TESTS[row.task.test(row.metric)]}" for row in rows)
     )
+    caption = _escaped(caption)
+    if any(cell.collapsed for row in rows for cell in row.cells.values()):
+        caption += f". $^\\dagger$ {'hits no lesion' if task.labels else 'always the same class'}"
     lines = [
         "\\begin{longtable}{ll" + "c" * len(models) + "rr}",
-        f"\\caption{{{_escaped(caption)}}}\\\\",
+        f"\\caption{{{caption}}}\\\\",
         "\\toprule",
         " & ".join(["Task", "", *names, "$p$", f"$p$, {_escaped(CORRECTIONS[correction])}"]) + " \\\\",
         "\\midrule\\endhead",
