@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("published")
+FOLDER = Path(__file__).parent
 SOURCE = "Lei et al., arXiv 2502.06171 v1, Supplementary Tables 1-5"
 
 # What the brackets behind a value are.
