@@ -69,7 +69,11 @@ PassphraseFile = Annotated[
 ]  # fmt: skip
 KeyFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The key is in this file, not sealed in the study.", rich_help_panel=KEY_PANEL),
+    typer.Option(
+        metavar="FILE",
+        help="The key is kept in this file, unencrypted, and not in the study.",
+        rich_help_panel=KEY_PANEL,
+    ),
 ]
 
 
@@ -167,7 +171,7 @@ def show_plan(design: Design, as_json: bool) -> None:
     typer.echo(f"Each reader: {data['readings_per_reader']} readings ({parts}), about {data['hours_per_reader']:g} h at 20 s per case and 45 s per description")  # fmt: skip
     if design.sessions > 1:
         typer.echo(f"In {design.sessions} sessions, {design.washout_days:g} days apart")
-    typer.echo(f"Disk: {data['disk_gb']:g} GB ({data['bytes_per_case'] / 1e6:.1f} MB per case), once for each copy")
+    typer.echo(f"Disk: {data['disk_gb']:.3g} GB ({data['bytes_per_case'] / 1e6:.1f} MB per case), once for each copy")
     for what, width in data["ci_half_width"].items():
         typer.echo(
             f"95 % interval of real minus synthetic, {what}: +/- {width:.2f} points (standard deviation {SD_SCORE:g}, readers alike)"

@@ -43,8 +43,7 @@ def create_study(
     _check_key_choice(folder, passphrase, key_file)
     check_pools(real, synthetic)
     chosen = draw_cases(design, real, synthetic, seed)
-    _check_place(folder, design)
-    staging = folder.parent / f".{folder.name}.{secrets.token_hex(6)}.partial"
+    staging = check_place(folder, design.case_count * design.grid.bytes_per_case)
     try:
         (staging / CASES).mkdir(parents=True)
         (staging / RATINGS).mkdir()
@@ -57,7 +56,7 @@ def create_study(
         if key_file is not None:
             write_key_file(key, Path(key_file).expanduser())
         try:
-            staging.rename(folder)
+            _publish(staging, folder)
         except OSError:
             if key_file is not None:
                 Path(key_file).expanduser().unlink()
@@ -93,17 +92,26 @@ def _check_key_choice(folder: Path, passphrase: str | None, key_file) -> None:
         raise InputError(f"--key-file {path} {found}; choose another name")
 
 
-def _check_place(folder: Path, design: Design) -> None:
+def check_place(folder: Path, need_bytes: int) -> Path:
+    """Where a new ``folder`` can grow before it is renamed: a hidden name on the same disk. InputError when it is in use or space is short."""
     if folder.exists():
         raise InputError(f"{folder} exists already; choose a new folder, a study is never overwritten")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder}: the folder {folder.absolute().parent} does not exist; make it first")
-    need = design.case_count * design.grid.bytes_per_case
-    free = shutil.disk_usage(folder.absolute().parent).free
-    if need * 1.02 > free:
+    base = folder.absolute().parent
+    while not base.exists():
+        base = base.parent
+    if not base.is_dir() or not os.access(base, os.W_OK):
+        raise InputError(f"{folder}: {base} cannot be written; choose another folder")
+    free = shutil.disk_usage(base).free
+    if need_bytes * 1.02 > free:
         raise InputError(
-            f"{folder}: the study needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free space or choose a smaller grid"
+            f"{folder}: the study needs {need_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free space or choose a smaller grid"
         )
+    return base / f".{folder.name}.{secrets.token_hex(6)}.partial"
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging.rename(folder)
 
 
 def _export_all(
@@ -198,9 +206,7 @@ def grid_of(study: StudyPackage) -> ExportGrid:
 def hand_out(study: StudyPackage, folder: str | os.PathLike, progress: Progress = silent) -> Path:
     """A copy of the study for a reader: without key, without anybody's ratings; it appears complete or not at all."""
     folder = Path(folder).expanduser()
-    if folder.exists():
-        raise InputError(f"{folder} exists already; choose a new folder")
-    staging = folder.absolute().parent / f".{folder.name}.{secrets.token_hex(6)}.partial"
+    staging = check_place(folder, len(study.data["cases"]) * grid_of(study).bytes_per_case)
     cases = sorted(study.data["cases"])
     _RANDOM.shuffle(cases)
     try:
@@ -212,7 +218,7 @@ def hand_out(study: StudyPackage, folder: str | os.PathLike, progress: Progress 
         shutil.copyfile(study.folder / STUDY, staging / STUDY)
         for path in (*staging.rglob("*"), staging):
             os.utime(path, (FILE_TIME_S, FILE_TIME_S))
-        staging.rename(folder)
+        _publish(staging, folder)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written ({error.strerror}); free space or choose another folder"

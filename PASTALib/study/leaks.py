@@ -24,7 +24,8 @@ from .package import CASES, REALISM, StudyPackage
 from .seal import StudyKey
 
 LIMIT = 0.08  # distance of an AUC from 0.5 that counts as a leak
-FOLDS, ROUNDS, PERMUTATIONS = 5, 4, 1000
+FOLDS, ROUNDS, PERMUTATIONS = 5, 4, 2000
+SUSPECT_P = 0.002  # after correction for the number of features
 _Z = 2.33  # a small study: only what chance gives in 1 of 50 studies (both sides) is called a leak
 
 
@@ -43,7 +44,7 @@ class LeakReport:
 
     ``differences``: things that should be equal in all cases and are not. ``best_single``, ``boosted``: cross-validated AUC of the best
     single feature (chosen on the training part) and of gradient boosting over all. ``limit``: allowed distance from 0.5 for this number of
-    cases. ``suspects``: features that separate by themselves (p < 0.01 after correction), strongest first.
+    cases. ``suspects``: features that separate by themselves (p < 0.002 after correction), strongest first.
     """
 
     cases: int
@@ -67,6 +68,8 @@ class LeakReport:
 def check_leaks(study: StudyPackage, key: StudyKey, seed: int = 0, progress: Progress = silent) -> LeakReport:
     """Try to tell real from synthetic cases of the realism part (and practice) without looking at the lesions.
 
+    With 200 cases about one clean study in 25 exceeds the limit by chance; its suspects are then empty. More cases make that rarer.
+
     Needs scikit-learn. InputError without it, with fewer than 10 cases of either kind, or with files that are missing.
     """
     _sklearn()
@@ -82,7 +85,7 @@ def check_leaks(study: StudyPackage, key: StudyKey, seed: int = 0, progress: Pro
     progress(len(names), len(names), "Telling real from synthetic")
     limit = max(LIMIT, _Z * float(np.sqrt((len(truth) + 1) / (12 * truth.sum() * (~truth).sum()))))
     report = LeakReport(len(names), len(columns), differences, *separability(values, truth, seed), limit)
-    report.suspects = [one for one in single_features(values, truth, columns, seed) if one.p < 0.01]
+    report.suspects = [one for one in single_features(values, truth, columns, seed) if one.p < SUSPECT_P]
     if limit > LIMIT:
         report.notes.append(
             f"{len(names)} cases: chance alone reaches an AUC of {0.5 + limit:.2f}; 200 cases make the check sharper"
@@ -131,8 +134,8 @@ def _file_features(path: Path, grid: ExportGrid, place: int) -> tuple[dict[str, 
         "file size": stat.st_size,
         "header length": len(header),
         "header bytes": sum(n * byte for n, byte in enumerate(header, 1)),
-        "time of change": stat.st_mtime_ns,
-        "time of writing": stat.st_ctime_ns,
+        "time of change": stat.st_mtime_ns % 10**15,  # a float holds 15 digits: ten days in ns
+        "time of writing": stat.st_ctime_ns % 10**15,
         "inode": stat.st_ino,
         "place in the folder": place,
         "name as a number": int(digits, 16) if _is_hex(digits) else sum(map(ord, path.stem)),

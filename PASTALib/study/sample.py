@@ -14,10 +14,9 @@ import numpy as np
 from scipy import ndimage
 
 from .. import cases, taxonomy
-from ..errors import InputError
 from ..progress import Progress, silent
 from ..volume import crop
-from .create import create_study
+from .create import check_place, create_study
 from .design import Design, preset_design
 from .pools import REAL, SYNTHETIC, read_pool
 
@@ -52,9 +51,8 @@ def make_sample(folder: str | os.PathLike, progress: Progress = silent) -> Path:
     The key is sealed with ``sample_passphrase()``; without the package ``cryptography`` it is written to ``<folder>-key.json`` instead.
     """
     folder = Path(folder).expanduser()
-    if folder.exists():
-        raise InputError(f"{folder} exists already; choose a new folder")
     recipe, design = load_recipe(), sample_design()
+    check_place(folder, design.case_count * design.grid.bytes_per_case)
     sealed = find_spec("cryptography") is not None
     key = {"passphrase": recipe["passphrase"]} if sealed else {"key_file": folder.with_name(f"{folder.name}-key.json")}
     with tempfile.TemporaryDirectory(prefix="pasta-") as temporary:
@@ -89,6 +87,7 @@ def _make_pools(root: Path, recipe: dict, design: Design, progress: Progress) ->
                     scan,
                     kind,
                     recipe["seed"] * 1000 + number,
+                    recipe["size_mm"],
                     recipe["smoothing_mm"] if truth == SYNTHETIC else 0,
                     design,
                     place,
@@ -97,12 +96,13 @@ def _make_pools(root: Path, recipe: dict, design: Design, progress: Progress) ->
     return total
 
 
-def _write(scan, kind: str, seed: int, smoothing_mm: float, design: Design, place: Path) -> None:
+def _write(scan, kind: str, seed: int, size_mm: list, smoothing_mm: float, design: Design, place: Path) -> None:
     """One lesion in a copy of the scan, cropped to what the study shows."""
     from ..synthesis.generator import synthesise
     from ..synthesis.spec import LesionRequest
 
-    result = synthesise(scan, LesionRequest(kind, seed=seed))
+    size = np.random.default_rng([seed, 1]).uniform(*size_mm, 3)
+    result = synthesise(scan, LesionRequest(kind, seed=seed, size_mm=tuple(map(float, size))))
     if smoothing_mm:
         result = replace(result, after=_smoothed(result.after, result.label, smoothing_mm / scan.spacing))
     centre = scan.ct.to_index(np.array(result.center_ras))

@@ -275,10 +275,13 @@ for number in range(100):
             os.write(writing, struct.pack("ii", event.item, event.seq))
         os._exit(0)
     os.close(writing)
-    time.sleep(rng.choice((rng.uniform(0, 0.004), rng.uniform(0, 0.05))))
+    told, wanted = b"", 8 * rng.choice((0, 1, 1, 2, 3, 5, 8))  # opening, between the first ratings, later
+    while len(told) < wanted:
+        told += os.read(reading, wanted - len(told))
+    time.sleep(rng.uniform(0, 0.01))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    told = os.read(reading, 1 << 20)
+    told += os.read(reading, 1 << 20)
     os.close(reading)
     pairs = [struct.unpack_from("ii", told, at) for at in range(0, len(told) - 7, 8)]
     if pairs:
@@ -303,7 +306,7 @@ def test_killed_a_hundred_times(tmp_path):
     anchors = {str(n): "a" for n in range(1, 6)}
     question = {"key": "realism", "text": "?", "anchors": anchors}
     cases = {
-        f"c{n}": {"lesion_type": "liver_tumor", "pointer_ras": [0, 0, 0], "extent_mm": [9, 9, 9]} for n in range(2500)
+        f"c{n}": {"lesion_type": "liver_tumor", "pointer_ras": [0, 0, 0], "extent_mm": [9, 9, 9]} for n in range(1500)
     }
     data = {
         "schema": "pasta-study", "version": 1, "study_id": "s", "name": "n", "title": "t", "sessions": 1, "washout_days": 0, "practice": [],
@@ -319,4 +322,4 @@ def test_killed_a_hundred_times(tmp_path):
     assert problems == "[]" and broken == "0"
     assert int(acknowledged) <= int(stored) <= int(acknowledged) + 100
     assert int(following) == int(stored) + 1
-    assert int(begun) > 40 and int(acknowledged) > 200  # the kills did fall into the rating as well
+    assert int(begun) > 60 and int(acknowledged) > 100  # the kills did fall into the rating as well
