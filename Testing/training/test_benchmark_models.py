@@ -262,6 +262,36 @@ def test_genesis_normalises_by_the_batch_in_evaluation_too():
         assert torch.allclose(alone, both[:1], atol=1e-6)
 
 
+def test_genesis_is_what_its_names_say():
+    """Against the published architecture written out in functions, on the network's own values."""
+    torch.manual_seed(0)
+    network = GenesisUNet(2, 1, base=4, levels=3).eval()
+    state = network.state_dict()
+
+    def units(x, start):
+        for n in range(2):
+            name = f"{start}.ops.{n}"
+            x = F.conv3d(x, state[f"{name}.conv1.weight"], state[f"{name}.conv1.bias"], padding=1)
+            scale, shift = state[f"{name}.bn1.weight"], state[f"{name}.bn1.bias"]
+            mean, spread = x.mean((0, 2, 3, 4), keepdim=True), x.var((0, 2, 3, 4), unbiased=False, keepdim=True)
+            x = (x - mean) / torch.sqrt(spread + 1e-5) * scale.view(1, -1, 1, 1, 1) + shift.view(1, -1, 1, 1, 1)
+            x = x.clamp_min(0)
+        return x
+
+    def upward(x, skip, start):
+        x = F.conv_transpose3d(x, state[f"{start}.up_conv.weight"], state[f"{start}.up_conv.bias"], stride=2)
+        return units(torch.cat((x, skip), 1), start)  # the up-sampled half first
+
+    x = torch.randn(2, 2, 8, 8, 8)
+    with torch.no_grad():
+        a = units(x, "down_tr64")
+        b = units(F.max_pool3d(a, 2), "down_tr128")
+        c = units(F.max_pool3d(b, 2), "down_tr256")
+        full = upward(upward(c, b, "up_tr128"), a, "up_tr64")
+        wanted = F.conv3d(full, state["out_tr.final_conv.weight"], state["out_tr.final_conv.bias"])
+        assert torch.allclose(network(x)[0], wanted, atol=1e-5)
+
+
 def test_genesis_keeps_or_drops_its_flat_last_level():
     flat = rival("genesis").network(SEGMENTATION, 1, 2, small=True)
     cubic = find_rival("genesis:paper").network(SEGMENTATION, 1, 2, small=True)

@@ -331,6 +331,9 @@ def test_pasta_of_another_width_and_head(tmp_path):
     report = model.load(masks, tmp_path / "pasta.pth")
     assert torch.equal(masks.body.seg_outputs[0].weight, fresh)  # outputs are new, also where their shapes agree
     assert {entry.key for entry in report.missing} == {f"seg_outputs.{n}.weight" for n in range(5)}
+    report = model.load(model.network(SEGMENTATION, 1, 4), tmp_path / "pasta.pth")
+    assert {entry.key for entry in report.missing} == {f"seg_outputs.{n}.weight" for n in range(5)}
+    assert not report.mismatched and {"seg_outputs.0.weight", "head.0.weight"} <= {entry.key for entry in report.unused}
     with pytest.raises(InputError, match="not weights of this network|wanted"):
         find_rival("pasta:width=4").load(
             find_rival("pasta:width=4").network(SEGMENTATION, 1, 3), tmp_path / "pasta.pth"

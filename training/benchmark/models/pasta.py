@@ -29,7 +29,7 @@ class Pasta(Rival):
     key: str = "pasta"
     title: str = "PASTA"
     kinds: frozenset[str] = frozenset(KINDS)
-    licence: str = "MIT (code); weights as their page says"
+    licence: str = "MIT (code); not stated for the weights"
     citation: str = "Lei et al., arXiv 2502.06171 (2025)"
     weights_note: str = "PASTA_final.pth, or another checkpoint that `pasta models list` names"
     parameters: Mapping[str, int] = counts(segmentation=240_313_664, classification=240_947_341)
@@ -83,7 +83,8 @@ class Pasta(Rival):
             where = report.unused if dropped else report.matched
             where.append(Entry(entry.key, entry.shape, "outputs are new") if dropped else entry)
         for entry in taken.dropped:
-            (report.mismatched if entry.key in own else report.unused).append(entry)
+            compared = entry.key in own and not entry.key.startswith("seg_outputs.")
+            (report.mismatched if compared else report.unused).append(entry)
         known = {entry.key for entry in (*report.matched, *report.mismatched)}
         report.missing = [
             Entry(key, tuple(value.shape), "keeps its new values") for key, value in own.items() if key not in known

@@ -19,7 +19,7 @@ class Scratch(Pasta):
 
     key: str = "scratch"
     title: str = "U-Net without pretraining"
-    licence: str = "Apache-2.0 (this program)"
+    licence: str = "MIT (this program)"
     weights_note: str = "none: it starts from new values"
     needs_weights: bool = False
 

@@ -73,7 +73,7 @@ class Trivial(Rival):
     key: str = "trivial"
     title: str = "Majority class / empty mask"
     kinds: frozenset[str] = frozenset(KINDS)
-    licence: str = "Apache-2.0 (this program)"
+    licence: str = "MIT (this program)"
     citation: str = ""
     weights_note: str = "none"
     parameters: Mapping[str, int] = counts(segmentation=0, classification=0)
