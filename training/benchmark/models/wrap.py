@@ -15,7 +15,6 @@ from .interface import CLASSIFICATION, FIXED, IMAGE, MRI, TRAINING, Preparation
 Triple = tuple[int, int, int]
 MILLIMETRE = (1.0, 1.0, 1.0)
 HIDDEN, SMALL_HIDDEN = (512, 256), (32, 16)  # of the classifying heads [paper]
-WIDTHS_SMALL = (4, 8, 16, 24)
 
 
 class Segmenter(nn.Module):
