@@ -106,29 +106,28 @@ def collect(
         path = study.image_path(name)
         if not path.is_file():
             raise InputError(f"{path} is missing; copy it from your backup")
-        row, fact = _file_features(path, grid, listing[path.name])
+        content = path.read_bytes()
+        array, header = _parts(path, content, grid)
+        row, fact = _file_features(path, header, listing[path.name])
         facts.append(fact)
-        row |= voxel_features(
-            _array(path, grid), boxes[key.cases[name]["lesion_type"]], key.cases[name]["lesion_box_zyx"], grid
-        )
+        row |= voxel_features(array, boxes[key.cases[name]["lesion_type"]], key.cases[name]["lesion_box_zyx"], grid)
         rows.append(row | _public_features(study, name))
     table = {feature: np.array([row[feature] for row in rows], float) for feature in rows[0]}
     table |= _order_features(study, names) | _store_features(study, names)
     return table, _differences(facts)
 
 
-def _array(path: Path, grid: ExportGrid) -> np.ndarray:
-    """The voxels at the end of the file, whatever its header: a wrong header is told as a difference, not as an error."""
-    size = int(np.prod(grid.shape_zyx))
-    content = path.read_bytes()
-    if len(content) < 2 * size:
+def _parts(path: Path, content: bytes, grid: ExportGrid) -> tuple[np.ndarray, bytes]:
+    """The voxels at the end of a file and whatever is before them: a wrong header is told as a difference, not as an error."""
+    size = 2 * int(np.prod(grid.shape_zyx))
+    if len(content) < size:
         raise InputError(f"{path}: {len(content)} bytes, wanted {grid.bytes_per_case}; copy it from your backup")
-    return np.frombuffer(content, "<i2", size, len(content) - 2 * size).reshape(grid.shape_zyx)
+    first = len(content) - size
+    return np.frombuffer(content, "<i2", offset=first).reshape(grid.shape_zyx), content[:first]
 
 
-def _file_features(path: Path, grid: ExportGrid, place: int) -> tuple[dict[str, float], dict[str, object]]:
+def _file_features(path: Path, header: bytes, place: int) -> tuple[dict[str, float], dict[str, object]]:
     stat = path.stat()
-    header = path.read_bytes()[: stat.st_size - 2 * int(np.prod(grid.shape_zyx))]
     digits = path.stem[1:]
     row = {
         "file size": stat.st_size,

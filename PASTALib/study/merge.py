@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .chain import RECEIPT, Chain, has_store, read_chain
-from .package import RATINGS, StudyPackage
+from .chain import RATING, RECEIPT, Chain, has_store, read_chain
+from .package import RATINGS, SCORES, StudyPackage
 from .store import RatingStore
 
 
@@ -78,12 +78,31 @@ def read_checked(study: StudyPackage, path: Path) -> Chain:
         raise InputError(f"{path}: ratings of {what}; merge them into the study that they were made in")
     if chain.reader not in study.readers:
         raise InputError(f"{path}: {chain.reader!r} is no reader of this study; wanted {', '.join(study.readers)}")
-    if chain.problems:
-        more = f" (and {len(chain.problems) - 1} more)" if len(chain.problems) > 1 else ""
-        raise InputError(
-            f"{path}: tampered with or damaged: {chain.problems[0]}{more}; ask {chain.reader} for the original"
-        )
+    problems = chain.problems or _misplaced(study, chain)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"{path}: tampered with or damaged: {problems[0]}{more}; ask {chain.reader} for the original")
     return chain
+
+
+def _misplaced(study: StudyPackage, chain: Chain) -> list[str]:
+    """Events that this study cannot have given rise to: another case than the reader's order has there, scores that were not asked for."""
+    order = study.data["readers"][chain.reader]
+    keys = {part: {question.key for question in study.questions(part)} for part in study.parts}
+    problems = []
+    for event in chain.events:
+        place = order[event.item - 1] if 1 <= event.item <= len(order) else None
+        if place != [event.case, event.part, event.session, int(event.practice), event.repeat]:
+            problems.append(
+                f"event {event.seq} is about item {event.item}, case {event.case}, which is not in the order of {chain.reader}"
+            )
+        elif event.kind == RATING and (
+            set(event.scores) != keys[event.part] or not set(event.scores.values()) <= set(SCORES)
+        ):
+            problems.append(
+                f"event {event.seq} (item {event.item}, case {event.case}) holds scores that were not asked for"
+            )
+    return problems
 
 
 def _stores(sources: Iterable[str | os.PathLike]) -> list[Path]:

@@ -26,6 +26,7 @@ from PASTALib.study.merge import current_chains, merge_ratings
 from PASTALib.study.package import open_study
 from PASTALib.study.seal import StudyKey
 from PASTALib.study.session import ReaderSession
+from PASTALib.study.store import RatingStore
 
 
 @pytest.fixture
@@ -107,6 +108,31 @@ def test_what_is_not_merged(copies, make_study, rate_all, tmp_path):
     ):
         merge_ratings(study, [bob.folder, ann.folder])
     assert current_chains(study) == []  # nor was bob's taken: nothing is written unless all is in order
+
+
+def test_a_chain_that_the_study_cannot_have_made(make_study, rate_all):
+    """Right hashes, but another case than the reader's order has there, or a score nobody can give."""
+    study, _ = make_study()
+    rate_all(study, "ann", 2)
+    for change, told in (
+        ({"case_id": "c00000000"}, "event 3 is about item 3, case c00000000, which is not in the order of ann"),
+        ({"item": 99}, "event 3 is about item 99"),
+        ({"scores": {"realism": 9}}, "event 3 .item 3.* holds scores that were not asked for"),
+        ({"scores": {"beauty": 3}}, "holds scores that were not asked for"),
+    ):
+        copy = study.store_path("ann").with_name("copy.sqlite")
+        shutil.copy(study.store_path("ann"), copy)
+        item = study.items("ann")[2]
+        values = {
+            "kind": "rating", "item": 3, "case_id": item.case, "part": item.part, "session": 1, "practice": False, "repeat": 0, "scores":
+            {"realism": 3}, "confidence": None, "comment": "", "seconds": 1.0, "view": None, "time": "2026-01-01T00:00:00.000+00:00",
+        }  # fmt: skip
+        store = RatingStore(copy, study.study_id, "ann", study.digest)
+        store.append(store.head, **(values | change))
+        store.close()
+        assert read_chain(copy).problems == []
+        with pytest.raises(InputError, match=told):
+            merge_ratings(study, [copy])
 
 
 def test_the_table_has_the_last_rating_and_its_truth(make_study, rate_all):

@@ -256,3 +256,29 @@ def test_windows_and_questions_are_the_papers(make_study):
     assert study.questions("realism")[0].anchors[1] == "completely unrealistic"
     assert study.items("ann")[0].window in ((80, 250), (60, 400)) and study.parts == ["realism"]
     assert json.loads((study.folder / "study.json").read_text())["schema"] == "pasta-study"
+
+
+@pytest.mark.parametrize("name", ["S03_cmbcrc01068", "S05_lungpat2"])
+def test_real_scans(real_data, name):
+    """A real scan at another spacing: values between voxels as by an independent interpolation, the lesion in the middle."""
+    from scipy.ndimage import map_coordinates
+
+    folder = real_data / "cases" / name
+    case = PoolCase(name, "real", "lung_tumor", folder / "ct.nii.gz", folder / "lesion.nii.gz", 1)
+    grid = ExportGrid((64, 96, 80), (1.0, 1.0, 1.0))
+    ct, lesion = read_case(case)
+    centre = centre_voxel(lesion)
+    array = exported(ct, centre, grid)
+    place = np.stack(np.meshgrid(*map(np.arange, grid.shape_zyx), indexing="ij"), -1) - np.array(grid.shape_zyx) // 2
+    ras = ct.to_ras(centre) + place[..., ::-1] * np.array([-1.0, -1.0, 1.0])
+    index = ct.to_index(ras)
+    inside = ((index >= 0) & (index <= np.array(ct.array.shape) - 1)).all(-1)
+    wanted = np.clip(map_coordinates(ct.array.astype(np.float32), np.moveaxis(index, -1, 0), order=1), *grid.clip_hu)
+    assert inside.mean() > 0.5 and np.abs(array - wanted)[inside].max() <= 0.51
+    shown = exported(Volume(lesion, ct.affine), centre, grid, "labels").astype(bool)
+    assert (
+        shown.sum() == pytest.approx(lesion.sum() * np.prod(ct.spacing_zyx_mm), rel=0.08)
+        or shown.sum() > 0.3 * shown.size
+    )
+    middles = [np.flatnonzero(shown.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    assert all(abs((m[0] + m[-1]) / 2 - n // 2) <= 2.5 for m, n in zip(middles, grid.shape_zyx))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from PASTALib.errors import InputError
@@ -177,6 +178,29 @@ def test_a_full_disk_is_one_line_and_nothing_is_half_stored(tmp_path):
     store._db.execute(f"PRAGMA max_page_count = {pages + 50}")
     assert store.append(store.head, **values(50)).seq == stored + 1
     assert store.problems() == []
+    store.close()
+
+
+def test_power_loss_leaves_a_beginning_of_the_chain(tmp_path):
+    """The write-ahead log cut off anywhere, as by a power failure: the store opens, what is in it is in order, and rating goes on."""
+    store = RatingStore(tmp_path / "ann.sqlite", "study1", "ann", "digest")
+    store._db.execute("PRAGMA wal_autocheckpoint=0")  # so that the events are in the log only
+    for item in range(1, 9):
+        store.append(store.head, **values(item))
+    main, log = (tmp_path / "ann.sqlite").read_bytes(), (tmp_path / "ann.sqlite-wal").read_bytes()
+    kept = []
+    for cut in np.linspace(0, len(log), 24).astype(int):
+        place = tmp_path / f"cut{cut}"
+        place.mkdir()
+        (place / "ann.sqlite").write_bytes(main)
+        (place / "ann.sqlite-wal").write_bytes(log[:cut])
+        again = RatingStore(place / "ann.sqlite", "study1", "ann", "digest")
+        assert again.problems() == []
+        kept.append(again.head.seq)
+        assert again.append(again.head, **values(50)).seq == kept[-1] + 1
+        again.close()
+        assert read_chain(place / "ann.sqlite").problems == []
+    assert kept == sorted(kept) and kept[0] == 0 and kept[-1] == 8 and len(set(kept)) > 5
     store.close()
 
 
