@@ -50,7 +50,7 @@ def test_auc_of_five_readers_as_published():
     assert_allclose(auc, (0.91964573, 0.85877617, 0.90386473, 0.97310789, 0.82979066), atol=5e-9)
     assert_allclose(np.diag(spread).mean(), 0.00101410, atol=5e-9)
     assert_allclose((spread.sum() - np.trace(spread)) / 20, 0.00048396, atol=5e-9)
-    found = average(auc, spread, 114)
+    found = average(auc, spread, 114, as_published=True)
     assert_allclose((found.value, found.low, found.high), (0.89703704, 0.82522360, 0.96885048), atol=5e-9)
     assert_allclose((found.se, found.df), (0.03317360, 12.744648), atol=5e-7)
     assert_allclose(
@@ -93,6 +93,20 @@ def test_average_without_shared_error_is_the_t_interval():
     found = average(values, np.zeros((4, 4)), 50)
     half = 3.182446 * values.std(ddof=1) / 2  # t quantile of three degrees of freedom
     assert_allclose((found.low, found.high, found.df), (4.35 - half, 4.35 + half, 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("readers,low,high", [(2, 2.2, 6.4), (3, 3.6, 5.8), (4, 4.2, 5.6), (6, 4.4, 5.6)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 1.0])
+def test_intervals_of_few_readers_miss_as_often_as_they_should(readers, low, high, share):
+    """In % of 4000 studies. ``share``: of the variance that is the readers' own."""
+    rng = np.random.default_rng(readers)
+    shared = (1 - share) / readers
+    missed = 0
+    for _ in range(4000):
+        values = np.sqrt(share) * rng.normal(size=readers) + np.sqrt(shared) * rng.normal()
+        found = average(values, np.full((readers, readers), shared), 1000)
+        missed += not found.low <= 0 <= found.high
+    assert low - 1 <= missed / 40 <= high + 1
 
 
 def test_readers_without_a_value_are_left_out():

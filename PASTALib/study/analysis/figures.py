@@ -232,6 +232,7 @@ def differences(part: PartResults, margin: float, look: Look) -> Figure:
         ends += [abs(v) for v in (estimate.value, *estimate.shown) if np.isfinite(v)]
     reach = 1.12 * max(ends)
     axes.set_xlim(-reach, reach)
+    axes.locator_params(axis="x", nbins=7 if look.wide else 5)
     axes.set_xlabel("Synthetic less real, points of the scale")
     return figure
 

@@ -30,8 +30,9 @@ def methods(results: StudyResults) -> list[str]:
         intervals += (
             " Means and differences are averages over readers; their intervals speak of readers and cases like those of the study: the "
             "bootstrap covariance of the readers' values was joined with the variance between readers as in the method of Obuchowski and "
-            "Rockette (1995) and Hillis (2007), with quantiles of Student's t at Satterthwaite's degrees of freedom, because a bootstrap over so "
-            "few readers would be too narrow."
+            "Rockette (1995) and Hillis (2007), with quantiles of Student's t (a bootstrap over so few readers would be too narrow) at Hillis's degrees "
+            "of freedom, in which the variance between readers counts R / (R − 2) times for R readers, so that intervals of few readers cover "
+            "what they should."
         )
     else:
         intervals += " With one reader, intervals speak of this reader only."
@@ -81,7 +82,7 @@ def _tests(results: StudyResults, several: bool) -> str:
         f"score of the synthetic cases less that of the real ones is above −{margin} (one-sided test at α = {alpha}, that is, the lower end of the {inner} "
         f"interval), and equivalent if it lies between −{margin} and {margin} (two one-sided tests at α = {alpha} each). How well readers tell real from "
         "synthetic cases is the area under the empirical ROC curve of their realism scores (0.5: not at all), averaged over readers, with the "
-        f"jackknife over cases{' and the method of Obuchowski and Rockette with the degrees of freedom of Hillis' if several else ''}; its test against 0.5 is two-sided. "
+        f"jackknife over cases{' and the same method of Obuchowski, Rockette and Hillis' if several else ''}; its test against 0.5 is two-sided. "
         "Values for single lesion types describe; no correction for their number was made."
     )
 
@@ -100,7 +101,8 @@ def _agreement(results: StudyResults) -> str:
         said.append("agreement of each reader with himself or herself: the same kappa over the cases read twice")
     return (
         "; ".join(said)
-        + ". Their intervals are percentile intervals of the bootstrap over cases and speak of these readers."
+        + ". Their intervals are percentile intervals of the bootstrap over cases, those of the kappa of two readings from the jackknife over cases on Fisher's "
+        "z scale, and speak of these readers."
     )
 
 
