@@ -21,6 +21,7 @@ COMMANDS: tuple[str, ...] = (
     "detect",
     "stage",
     "attributes",
+    "benchmark",
 )
 
 app = typer.Typer(
@@ -42,7 +43,7 @@ def _training() -> None:
 def _register() -> None:
     for name in COMMANDS:
         module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
-        app.command(name)(module.command)
+        app.command(name, epilog=getattr(module, "EPILOG", None))(module.command)
 
 
 _register()

@@ -105,7 +105,7 @@ def train(
     precision = precision_of(settings["precision"], device)
     scaler = torch.amp.GradScaler(device.type) if precision == torch.float16 else None
     weights = torch.tensor(settings["class_weights"] or [1.0], device=device)
-    state = _State(run, network, optimiser, scaler)
+    state = State(run, network, optimiser, scaler)
     first = state.load() if resume else 0
     run.forget_after(first)
     loader = DataLoader(
@@ -189,7 +189,7 @@ def _validate(network, cubes: Cubes, sizes, settings, weights: Tensor, device) -
     return {"loss": float(loss)} | {key: math.nan if mean[key] is None else mean[key] for key in MEASURES}
 
 
-class _State:
+class State:
     """What checkpoints hold."""
 
     def __init__(self, run: Run, network: nn.Module, optimiser, scaler):

@@ -27,6 +27,7 @@ from PASTALib.networks.load import save_model
 from PASTALib.networks.nnunet_folder import card_of
 from PASTALib.progress import Progress, silent
 
+from ..generate.locks import locked
 from ..runs import Run, write_json
 from ..segmentation.nnunet_env import nnunet_folders, nnunet_processes, require_nnunet
 from ..segmentation.plans import CONFIGURATION, fingerprint, make_plans, preprocess
@@ -37,6 +38,10 @@ from .start import Source
 
 DATASET = "Dataset900_Downstream"
 NNUNET = "nnunet"
+_WAIT_S = 24 * 3600.0  # for another process that preprocesses the same scans
+SAMPLES = (
+    10**6
+)  # voxels of a scan for the intensity statistics, as nnU-Net draws of a hundred scans; of a few it would draw 100 times as many
 MONITORED = 4  # training scans whose patches nnU-Net's pseudo Dice is computed on where none are set aside
 
 
@@ -129,18 +134,15 @@ def train_on(
 
     ``choose``: scans for nnU-Net's pseudo Dice, by whose running mean weights are chosen with ``settings["choose"]`` "best"; with "last"
     they are only looked at. No file of another scan is opened. ``workers``: processes that augment (0: this one). ``prepared``: a folder for
-    the preprocessed scans, shared by trainings on the same ``learn``, ``choose``, spacing and channels, one of which is here at a time.
+    the preprocessed scans, shared by trainings on the same ``learn``, ``choose``, spacing and channels.
     ``progress`` counts epochs.
     """
     settings = start.planned(settings, len(scans.labels) + 1)
-    used = [*learn, *(name for name in choose if name not in learn)]
-    described = scans.dataset_json(len(used))
     with nnunet_folders(run.folder / NNUNET, prepared) as places, nnunet_processes(workers):
         base = places["nnUNet_preprocessed"] / DATASET
         base.mkdir(parents=True, exist_ok=True)
-        plans = _plans(base, scans, learn, settings, progress)
-        write_json(base / "splits_final.json", [{"train": list(learn), "val": list(choose or learn[:MONITORED])}])
-        preprocess(plans, described | _listing(scans, used), base, progress=progress)
+        with locked(base / ".lock", wait_s=_WAIT_S):
+            plans, described = _prepared(base, scans, learn, choose, settings, progress)
         network, taken = start.segmenter(len(scans.channels), len(scans.labels) + 1, settings, seed)
         trainer = _trainer(plans, described, network, device, seed, resume)
         folder = Path(trainer.output_folder)
@@ -199,6 +201,23 @@ def write_model(
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def _prepared(
+    base: Path,
+    scans: ScanSet,
+    learn: Sequence[str],
+    choose: Sequence[str],
+    settings: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[dict, dict]:
+    """Plans and description; the scans preprocessed by them in ``base``, unless they are there."""
+    used = [*learn, *(name for name in choose if name not in learn)]
+    described = scans.dataset_json(len(used))
+    plans = _plans(base, scans, learn, settings, progress)
+    write_json(base / "splits_final.json", [{"train": list(learn), "val": list(choose or learn[:MONITORED])}])
+    preprocess(plans, described | _listing(scans, used), base, progress=progress)
+    return plans, described
+
+
 def _plans(base: Path, scans: ScanSet, learn: Sequence[str], settings: Mapping[str, Any], progress: Progress) -> dict:
     """Plans with the intensity statistics of the scans to learn from, channel by channel."""
     from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
@@ -208,7 +227,7 @@ def _plans(base: Path, scans: ScanSet, learn: Sequence[str], settings: Mapping[s
         folder = base if channel == 0 else base / f"channel_{channel}"
         folder.mkdir(exist_ok=True)
         one = _listing(scans, learn, channel)
-        part = fingerprint(one, folder, progress=progress)
+        part = fingerprint(one, folder, most=SAMPLES, progress=progress)
         found = found or part
         properties[str(channel)] = part["foreground_intensity_properties_per_channel"]["0"]
     plans = make_plans(settings, len(scans.labels) + 1, found)
@@ -237,6 +256,9 @@ def _trainer(
             {**copy.deepcopy(plans), "continue_training": resume}, CONFIGURATION, 0, described, device
         )
         trainer.given, trainer.seed = network, seed
+        trainer.logger.plot_progress_png = lambda folder: (
+            None
+        )  # seconds in every epoch; the run's metrics.jsonl has the figures
         trainer.seed_epoch()
         trainer.initialize()
     return trainer

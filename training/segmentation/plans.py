@@ -118,14 +118,16 @@ def write_split(folder: Path, names: Sequence[str]) -> list[dict]:
     return splits
 
 
-def fingerprint(data: Mapping, folder: Path, *, workers: int = 1, progress: Progress = silent) -> dict:
-    """nnU-Net's fingerprint of the set (shapes, spacing, foreground intensities), kept in ``folder``."""
+def fingerprint(
+    data: Mapping, folder: Path, *, most: int = INTENSITY_SAMPLES, workers: int = 1, progress: Progress = silent
+) -> dict:
+    """nnU-Net's fingerprint of the set (shapes, spacing, foreground intensities), kept in ``folder``; ``most`` voxels are drawn of a scan."""
     file = folder / FINGERPRINT
     if file.is_file():
         found = json.loads(file.read_text(encoding="utf-8"))
         if found.get("cases") == len(data["dataset"]):
             return found
-    samples = max(1, INTENSITY_SAMPLES // len(data["dataset"]))
+    samples = max(1, min(most, INTENSITY_SAMPLES // len(data["dataset"])))
     jobs = {name: (entry["images"], entry["label"], samples) for name, entry in data["dataset"].items()}
     results = _in_order(_analyse, jobs, workers, progress, "reading intensities")
     values = np.concatenate([found[2] for found in results])
