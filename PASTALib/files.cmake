@@ -35,6 +35,16 @@ set(PASTALIB_PYTHON_SCRIPTS
   PASTALib/gui/segment_nodes.py
   PASTALib/gui/segment_work.py
   PASTALib/gui/settings.py
+  PASTALib/gui/study_cases.py
+  PASTALib/gui/study_keys.py
+  PASTALib/gui/study_lead.py
+  PASTALib/gui/study_login.py
+  PASTALib/gui/study_pages.py
+  PASTALib/gui/study_panel.py
+  PASTALib/gui/study_rating.py
+  PASTALib/gui/study_reading.py
+  PASTALib/gui/study_time.py
+  PASTALib/gui/study_work.py
   PASTALib/gui/synth_choices.py
   PASTALib/gui/synth_editor.py
   PASTALib/gui/synth_form.py
@@ -81,6 +91,8 @@ set(PASTALIB_PYTHON_SCRIPTS
   PASTALib/mrml/session.py
   PASTALib/mrml/session_nodes.py
   PASTALib/mrml/session_state.py
+  PASTALib/mrml/study_marks.py
+  PASTALib/mrml/study_view.py
   PASTALib/mrml/tables.py
   PASTALib/mrml/volumes.py
   PASTALib/networks/__init__.py
@@ -128,6 +140,35 @@ set(PASTALIB_PYTHON_SCRIPTS
   PASTALib/reporting/rows.py
   PASTALib/reporting/staged.py
   PASTALib/reporting/views.py
+  PASTALib/study/__init__.py
+  PASTALib/study/analysis/__init__.py
+  PASTALib/study/analysis/agreement.py
+  PASTALib/study/analysis/analyse.py
+  PASTALib/study/analysis/figures.py
+  PASTALib/study/analysis/methods.py
+  PASTALib/study/analysis/multireader.py
+  PASTALib/study/analysis/report.py
+  PASTALib/study/analysis/report_parts.py
+  PASTALib/study/analysis/report_style.py
+  PASTALib/study/analysis/resample.py
+  PASTALib/study/analysis/results.py
+  PASTALib/study/analysis/table.py
+  PASTALib/study/analysis/tables.py
+  PASTALib/study/chain.py
+  PASTALib/study/close.py
+  PASTALib/study/create.py
+  PASTALib/study/design.py
+  PASTALib/study/export.py
+  PASTALib/study/leak_features.py
+  PASTALib/study/leaks.py
+  PASTALib/study/merge.py
+  PASTALib/study/package.py
+  PASTALib/study/pools.py
+  PASTALib/study/sample.py
+  PASTALib/study/seal.py
+  PASTALib/study/session.py
+  PASTALib/study/simulate.py
+  PASTALib/study/store.py
   PASTALib/synthesis/__init__.py
   PASTALib/synthesis/builder.py
   PASTALib/synthesis/distance.py
@@ -169,8 +210,11 @@ set(PASTALIB_PYTHON_RESOURCES
   PASTALib/anatomy/data/report_terms.json
   PASTALib/anatomy/data/totalsegmentator_classes.json
   PASTALib/networks/data/published_models.json
+  PASTALib/study/presets.toml
   PASTALib/synthesis/priors.toml
   Resources/Models/README.md
   Resources/Models/ddpm.pth
   Resources/Models/starter.pth
+  Resources/SampleStudy/README.md
+  Resources/SampleStudy/recipe.toml
   )

@@ -6,6 +6,8 @@ The marks are drawn into the views and are no nodes at all.
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import vtk
 
 from ..errors import InputError
 from ..imageio.files import lps_affine
-from ..study.export import ExportGrid, read_nrrd
+from ..study.export import ExportGrid
 from .study_marks import MARKS, Marks
 from .volumes import allocate_image, array_of, remove_node
 
@@ -40,13 +42,22 @@ class LoadedCase:
 
 
 def load_case(path: Path, grid: ExportGrid) -> LoadedCase:
-    """Read a case of a study with its grid. Touches no node, so a thread may call it. InputError for a file that is missing or not whole."""
+    """Read a case of a study with its grid. Touches no node, so a thread may call it: it lets other threads run while it reads.
+
+    InputError for a file that is missing, or is not as the study was exported.
+    """
+    header = grid.header()
+    image, target = allocate_image(grid.shape_zyx, np.int16)
     try:
-        voxels = read_nrrd(path, grid)
+        with open(path, "rb") as stream:
+            whole = os.fstat(stream.fileno()).st_size == grid.bytes_per_case and stream.read(len(header)) == header
+            whole = whole and stream.readinto(target.reshape(-1).view(np.uint8)) == target.nbytes
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); copy the study from the lead again") from error
-    image, target = allocate_image(voxels.shape, np.int16)
-    target[...] = voxels
+    if not whole:
+        raise InputError(f"{path}: not as the study was exported; copy it from the lead again")
+    if sys.byteorder == "big":
+        target.byteswap(inplace=True)
     spacing = grid.spacing_mm[::-1]
     origin = tuple(-(n // 2) * step for n, step in zip(grid.shape_zyx[::-1], spacing, strict=True))
     return LoadedCase(image, lps_affine(origin, spacing, np.eye(3).ravel()))

@@ -119,8 +119,11 @@ class Hand:
         self.wait()
 
     def wait(self) -> None:
-        """Until a case may be rated, or a page is there."""
+        """Until a case may be rated, or a page is there, and is drawn."""
+        import slicer
+
         self.module.wait_until(lambda: self.reading.rating or self.reading.page is not None, 20)
+        slicer.app.processEvents()
 
     def rate(self, score: int) -> None:
         """Rate the case by one key, or each line of its report by a key and Enter."""

@@ -157,15 +157,26 @@ def test_a_held_or_bouncing_key_counts_once(rating, study, monkeypatch):
     assert scores_of(study, "anna") == []
 
 
-def test_nobody_rates_what_is_not_shown_yet(rating, study):
+def test_nobody_rates_what_is_not_shown_yet(rating, study, layout, monkeypatch):
+    import threading
+
+    from PASTALib.gui import study_cases
+
+    may_read, load = threading.Event(), study_cases.load_case
+    monkeypatch.setattr(study_cases, "load_case", lambda *given: may_read.wait(20) and load(*given))
     rating.reading.cases.forget()  # the next case must be read first
     rating.key("5")
     assert (
         not rating.reading.rating and not rating.ui.caseWidget.isVisible() and "Reading" in rating.ui.problemLabel.text
     )
+    assert backgrounds(layout) == {None}  # the old image is gone
     rating.key("5")
+    rating.key("P")
+    rating.key("Return")
+    may_read.set()
     rating.wait()
     assert scores_of(study, "anna") == [{"realism": 5}]
+    assert (shown_voxels(rating) == file_voxels(rating.item.image)).all()
 
 
 def test_skipped_cases_come_at_the_end(rating):
