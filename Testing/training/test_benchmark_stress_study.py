@@ -36,7 +36,7 @@ def rises(folder, scan, factor, measure):
 def study(tmp_path_factory):
     """The threshold rule on the phantom of 4 mm: size and density."""
     out = tmp_path_factory.mktemp("stress") / "run"
-    page = run_stress("threshold:15@liver", 4.0, out, attributes=("size", "density"), levels=LEVELS, repeats=4)
+    page = run_stress("threshold:15@liver", 4.0, out, attributes=("size", "density"), levels=LEVELS, repeats=3)
     return page
 
 
@@ -71,7 +71,7 @@ def test_a_stopped_study_goes_on_to_the_same_end(study, tmp_path):
             raise KeyboardInterrupt
 
     out = tmp_path / "run"
-    arguments = {"attributes": ("size", "density"), "levels": LEVELS, "repeats": 4}
+    arguments = {"attributes": ("size", "density"), "levels": LEVELS, "repeats": 3}
     with pytest.raises(KeyboardInterrupt):
         run_stress("threshold:15@liver", 4.0, out, progress=stop, **arguments)
     assert not (out / "stress.html").exists()
@@ -90,7 +90,7 @@ def test_a_stopped_study_goes_on_to_the_same_end(study, tmp_path):
     )
     assert sorted(got) == sorted(wanted)
     assert (out / "curves.csv").read_bytes() == (study.parent / "curves.csv").read_bytes()
-    assert seen[-1][1] == 36  # nine settings at four places
+    assert seen[-1][1] == 27  # nine settings at three places
 
 
 def test_another_model_is_drawn_beside(study, tmp_path):
@@ -124,7 +124,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, told):
     assert not (out / "lesions.csv").exists()
 
 
-def test_margin_location_grid_and_refinement(tmp_path):
+def test_margin_location_and_grid(tmp_path):
     page = run_stress(
         "threshold:12@liver,kidney", 4.0, tmp_path / "run", attributes=("density", "surface", "location", "size"),
         levels={"size": (12, 24), "density": (12, 40), "surface": (1, 3), "location": ("liver_tumor/right_lobe", "kidney_tumor")},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
 from PASTALib import taxonomy
 from PASTALib.attributes import StructuredReport
@@ -129,8 +130,10 @@ def make_lesion(
         "depth_mm": _depth(scan, organ, centre),
     }
     place = location_detail(scan.organs, organ, ras)
+    changed = ndimage.find_objects(((built.weight > 0) | built.label).astype(np.uint8))[0]
     whole = np.where(built.weight > 0, np.clip(hu, -32768, 32767), canvas.host).astype(np.int16)
-    return Lesion(canvas.region, whole, built.label, ras, place, figures)
+    region = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(canvas.region, changed))
+    return Lesion(region, whole[changed], built.label[changed], ras, place, figures)
 
 
 def _site(scan: PreparedScan, setting: Setting, seed: int, number: int, at_ras):

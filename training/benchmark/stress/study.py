@@ -31,6 +31,7 @@ from .tiles import write_tile
 
 LESIONS, SCANS = "lesions.csv", "scans.json"
 CONTEXT_MM = 24.0  # around the largest lesion, as `pasta segment --region` has it
+BEYOND_EDGE_MM = 6.0  # around a wide margin
 LARGEST_REPEATS = 1000
 
 
@@ -151,7 +152,7 @@ class _Study:
                 self._add(setting, repeat, {"status": NO_ROOM})
                 yield
             return
-        box = self._box(at, max(setting.size_mm for setting in settings))
+        box = self._box(at, settings)
         part = crop(self._scan.ct, box)
         before = self._tested.look(self._scan, part, box)
         for setting in missing:
@@ -185,10 +186,14 @@ class _Study:
     def _add(self, setting: Setting, repeat: int, row: dict) -> None:
         self._table.add({"scan": self._name, "setting": setting.key, "repeat": repeat, **asdict(setting), **row})
 
-    def _box(self, at, largest_mm: float) -> tuple[slice, slice, slice]:
-        """What the model is shown of the scan around the point ``at``."""
+    def _box(self, at, settings: Sequence[Setting]) -> tuple[slice, slice, slice]:
+        """What the model is shown of the scan around the point ``at``: the same for all ``settings``."""
         scan = self._scan
-        around = scan.box(scan.ct.to_index(np.asarray(at)), np.full(3, largest_mm / 2 + CONTEXT_MM))
+        half = max(
+            setting.size_mm / 2 + max(CONTEXT_MM, setting.edge * scan.edge_width_mm + BEYOND_EDGE_MM)
+            for setting in settings
+        )
+        around = scan.box(scan.ct.to_index(np.asarray(at)), np.full(3, half))
         if self._tested.window_mm is None:
             return around
         least = np.floor(self._tested.window_mm / scan.spacing).astype(int) + 1
