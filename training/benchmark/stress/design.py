@@ -18,7 +18,7 @@ CENTRE, GRID = "centre", "grid"
 DEFAULT_LEVELS: dict[str, tuple[float, ...]] = {
     SIZE: (6, 8, 11, 15, 20, 28),
     DENSITY: (6, 10, 16, 25, 36, 50),
-    SURFACE: (1, 2, 3, 4.5, 6),
+    SURFACE: (1, 1.5, 2, 3, 4),
 }
 DEFAULT_REPEATS = 8
 CENTRE_SIZE_MM, CENTRE_DELTA_HU, CENTRE_EDGE = 15.0, 25.0, 1.0

@@ -181,7 +181,7 @@ def _monotone(curves: Sequence[Curve]) -> str:
     if not lines:
         return ""
     heads = ["", "Found", "Dice", "AUC", "Probability gained"]
-    return f"<h2>Rank correlation with the level</h2><p class=quiet>From {MONOTONE} on a curve counts as monotone; a margin that hides lesions gives negative ones.</p>{_table(heads, lines)}"
+    return f"<h2>Rank correlation with the level</h2><p class=quiet>From {MONOTONE} on a curve counts as monotone. A wider margin may hide a lesion (negative) or make it reach farther (positive).</p>{_table(heads, lines)}"
 
 
 def _tiles(folder: Path, cells: Mapping[str, Sequence[Cell]]) -> str:
@@ -274,7 +274,7 @@ def _method(settings: Mapping) -> list[str]:
         "One attribute is changed at a time around a centre point, which is the level nearest to 15 mm, 25 HU and a margin as sharp as the scan. Lesions are round, "
         "homogeneous and keep off their neighbours. At one place all levels share outline and noise, so nothing but the attribute differs.",
         "A place is one where the largest lesion of the sweep fits; the model is shown the scan around it, 24 mm beyond the largest lesion and at least one window of the model.",
-        f"Found: at least {100 * FOUND_SHARE:.0f} % of the lesion's voxels are marked as a lesion of any type and were not before the lesion was there, so that chance hits do not count; overlapped: marked, before or not. Dice: of the lesion with all marked pieces that touch it, without what was marked outside it before. "
+        f"Found: at least {100 * FOUND_SHARE:.0f} % of the lesion's voxels are marked as a lesion of any type and were not before the lesion was there, so that chance hits do not count; overlapped: marked, before or not. Dice: of the lesion with all newly marked pieces that touch it. "
         "Gain: mean lesion probability in the lesion minus that of the same voxels before.",
         "Each lesion has its control: the same voxels of the unaltered scan. False ones are pieces marked in the whole unaltered scan, as large as a ball of 3 mm or larger.",
         "Density is the difference to the surrounding tissue that was aimed at; lesions.csv has what was measured, and every other figure.",

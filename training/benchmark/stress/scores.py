@@ -31,7 +31,7 @@ def score_lesion(
 
     ``found``: at least 10 % of the lesion's voxels are marked as any lesion and were not before the lesion was there; ``found_type``: the same
     for marks of its type (None for a model that does not know it). ``overlap``: 10 % are marked, before or not; ``marked_before``: 10 % were. ``dice``:
-    of the lesion with all marked pieces that touch it, without what was marked outside it before. ``auc``: how well the model's lesion probability
+    of the lesion with all newly marked pieces that touch it. ``auc``: how well the model's lesion probability
     tells the lesion's voxels from those of the rest of the organ here (0.5 chance); ``auc_before``: the same voxels in the unaltered scan;
     ``gain``: mean probability in the lesion minus that of the same voxels before; ``inside``, ``outside``, ``highest``: its mean and maximum
     in the lesion, its mean in the rest of the organ.
@@ -39,7 +39,7 @@ def score_lesion(
     wanted, now, was = taxonomy.lesion(lesion).value, after.found[label], before.found[label]
     count = np.count_nonzero(label)
     least = max(1.0, FOUND_SHARE * count)
-    pieces, _ = ndimage.label((after.found > 0) & ((before.found == 0) | label), _TOUCHING)
+    pieces, _ = ndimage.label((after.found > 0) & (before.found == 0), _TOUCHING)
     touching = np.unique(pieces[label])
     piece = np.isin(pieces, touching[touching > 0])
     shared = np.count_nonzero(piece & label)
@@ -52,7 +52,7 @@ def score_lesion(
         "overlap": int(np.count_nonzero(now) >= least),
         "marked_before": int(np.count_nonzero(was) >= least),
         "dice": 2 * shared / (count + np.count_nonzero(piece)),
-        "share": shared / count,
+        "share": np.count_nonzero(now) / count,
         "auc": auc(inside, outside),
         "auc_before": auc(earlier, before.evidence[rest]),
         "gain": float(inside.mean() - earlier.mean()),
