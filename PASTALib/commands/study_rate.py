@@ -47,7 +47,8 @@ def _loop(session: ReaderSession) -> None:
             shown, comment = item.item, ""
         try:
             line = input("> ").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
+            typer.echo()
             return
         word = line[:1].lower()
         try:

@@ -122,9 +122,11 @@ def _export_all(
     _RANDOM.shuffle(todo)  # the order in which files come to be is seen in their inodes and change times
     public, secret, seen = {}, {}, {}
     show = load_presets()["show"]
+    reports = {
+        name: report_rows(case) for name, (role, case) in todo if role == DESCRIPTION
+    }  # what is missing is told before the work
     for step, (name, (role, case)) in enumerate(todo):
         progress(step, len(todo), f"Exporting case {step + 1} of {len(todo)}")
-        rows = report_rows(case) if role == DESCRIPTION else None
         sha256, about = export_case(case, design.grid, staging / CASES / f"{name}.nrrd")
         if sha256 in seen:
             raise InputError(
@@ -133,11 +135,11 @@ def _export_all(
         seen[sha256] = case.image
         edge = float(show.get(case.lesion_type, show["default"])["pointer"])
         public[name] = {"lesion_type": case.lesion_type, "pointer_ras": [0.0, 0.0, 0.0], "extent_mm": [edge] * 3}
-        if rows is not None:
-            public[name]["report"] = rows
+        if name in reports:
+            public[name]["report"] = reports[name]
         secret[name] = {
             "truth": case.truth,
-            "source": str(case.image),
+            "source": str(case.image.absolute()),
             "source_id": case.id,
             "lesion_type": case.lesion_type,
         }

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from .. import cases, taxonomy
+from ..errors import InputError
 from ..progress import Progress, silent
 from ..volume import crop
 from .create import check_place, create_study
@@ -29,7 +30,11 @@ RECIPE = Path(__file__).resolve().parents[2] / "Resources" / "SampleStudy" / "re
 
 
 def load_recipe() -> dict:
-    """The contents of Resources/SampleStudy/recipe.toml."""
+    """The contents of Resources/SampleStudy/recipe.toml; InputError where this copy of the program came without it."""
+    if not RECIPE.is_file():
+        raise InputError(
+            f"{RECIPE} is missing; the sample study comes with the Slicer extension and with a clone of the repository"
+        )
     return tomllib.loads(RECIPE.read_text(encoding="utf-8"))
 
 

@@ -177,7 +177,7 @@ def more_noise(folder, data, key, synthetic):
 
 
 def padded_border(folder, data, key, synthetic):
-    for name in synthetic[::2]:
+    for name in synthetic:
         path = folder / "cases" / f"{name}.nrrd"
         header = GRID.header()
         array = np.frombuffer(path.read_bytes(), "<i2", offset=len(header)).reshape(GRID.shape_zyx).copy()
@@ -217,7 +217,7 @@ def pointer_by_mask(folder, data, key, synthetic):
         (other_header_byte, "header bytes", "header of the case files: 2 different ones"),
         (other_time, "time of change", "time of change of the case files: 2 different ones"),
         (more_noise, "noise along z", None),
-        (padded_border, "head face padding", None),
+        (padded_border, "head face mean", None),
         (names_in_order, "name as a number", None),
         (order_by_truth, "order of bob", None),
         (pointer_by_mask, "pointer extent R", None),
