@@ -141,7 +141,9 @@ class Plan:
         return self._settings[key]
 
     def seconds(self, unit: Unit) -> float:
-        """Of the training, on the card that ``budget.assumption`` names."""
+        """Of the training, on the card that ``budget.assumption`` names; 0 in a small run."""
+        if self.conditions.small:
+            return 0.0
         task, settings = self.tasks_of(unit.run)[0], self.settings(unit)
         kind, rival = task.network_kind, self.entrants[unit.model].rival
         outputs = len(task.labels) + 1 if kind == SEGMENTATION else sum(map(len, task.classes.values()))
@@ -175,11 +177,13 @@ def make_plan(
     tasks: Iterable[str],
     models: Iterable[str],
     weights: Mapping[str, str] | None = None,
+    *,
+    only_cost: bool = False,
 ) -> Plan:
     """The units of the named tasks (keys, groups, "all") and models (keys with options, "all", "paper": the rows of the paper's tables).
 
     "trivial" is always among them. ``weights``: model -> file, or "none" for new values. InputError for what there is not, for a model that
-    takes none of the tasks, and for one that means nothing without its weights and has none (but in a small run).
+    takes none of the tasks, and for one that means nothing without its weights and has none (but in a small run, or to know the cost alone).
     """
     chosen = select(tasks)
     runs = list(dict.fromkeys(task.run for task in chosen))
@@ -209,7 +213,7 @@ def make_plan(
             f"--model {idle[0]}: does {kinds}, which none of these tasks is; choose other tasks, or leave it out"
         )
     entrants = {name: entrant for name, entrant in entrants.items() if name in named}
-    if not conditions.small:
+    if not (conditions.small or only_cost):
         for entrant in entrants.values():
             if entrant.rival.needs_weights and entrant.weights is None and entrant.name not in (weights or {}):
                 raise InputError(

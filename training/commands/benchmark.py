@@ -26,7 +26,7 @@ _WHAT, _HOW = "What", "How it is trained"
 
 EPILOG = (
     "[b]Try it[/b], a few minutes on a CPU, made-up scans and tiny networks:  python -m training benchmark --suite smoke --out smoke\n\n"
-    "[b]What it costs[/b], before anything is run:  … benchmark --suite paper --weights pasta=none --weights genesis=none … --dry-run\n\n"
+    "[b]What it costs[/b], before anything is run:  … benchmark --suite paper --dry-run\n\n"
     "[b]One task[/b]:  … benchmark --task full-liver_tumor --model pasta,nnunet --weights pasta=PASTA_final.pth --data SETS --out liver\n\n"
     "[b]A model of yours[/b] in the same folder later:  … --model mine --resume   (entry point slicerpasta.benchmark_models)\n\n"
     "[b]A cluster[/b]:  … --slurm '--partition=gpu --time=2-0', then sbatch DIR/slurm.sh, then … --out DIR --report\n\n"

@@ -102,7 +102,7 @@ def folder(out: Path | None) -> Path:
     return out
 
 
-def make(asked: Asked):
+def make(asked: Asked, only_cost: bool = False):
     """The plan that was asked for."""
     from PASTALib.commands import options
 
@@ -130,7 +130,7 @@ def make(asked: Asked):
         draws=asked.draws or (plans.SMOKE_DRAWS if small else 0),
         small=small,
     )
-    return plans.make_plan(conditions, tasks, chosen, asked.weights)
+    return plans.make_plan(conditions, tasks, chosen, asked.weights, only_cost=only_cost)
 
 
 def run(asked: Asked, *, slurm: str | None, part: str | None, resume: bool, overwrite: bool) -> None:
@@ -201,7 +201,7 @@ def run(asked: Asked, *, slurm: str | None, part: str | None, resume: bool, over
 
 def dry_run(asked: Asked) -> None:
     """Print the plan and what it costs."""
-    plan = make(asked)
+    plan = make(asked, only_cost=True)
     from PASTALib.commands.console import note, print_json
 
     from ..benchmark.budget import assumption
