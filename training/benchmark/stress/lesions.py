@@ -194,5 +194,9 @@ def _as_result(
         measurement=measured,
         report=report,
         tries=1,
-        parameters={"edge_sigma_mm": built.edge_sigma_mm},
+        parameters={
+            "edge_sigma_mm": built.edge_sigma_mm,
+            "bulges": built.allowed_outside is not None,
+            "reference_tissue": draw.reference,
+        },
     )
