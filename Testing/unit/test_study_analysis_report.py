@@ -17,6 +17,7 @@ from PASTALib.study.analysis import analyse, write_study_report
 from PASTALib.study.analysis.methods import decimal, headline, methods, p_text
 from PASTALib.study.analysis.report import page
 from PASTALib.study.analysis.results import ALL
+from PASTALib.study.analysis.tables import csv_tables
 from PASTALib.study.simulate import PAPER_DESCRIPTION, SimulatedDesign, simulate_ratings
 
 SMALL = SimulatedDesign(
@@ -115,69 +116,72 @@ def realism_rows(**design) -> list[dict]:
     )
 
 
-def limits_of(rows, tmp_path, **options) -> str:
+def limits_of(rows, **options) -> str:
+    """What the results say was not computed; the page shows it, and neither a traceback nor a NaN."""
     results = analyse(rows, resamples=200, **options)
-    files = write_study_report(results, tmp_path / "report")
-    assert all(path.stat().st_size for path in files)
-    text = files[0].read_text(encoding="utf-8")
+    text = page(results)
     assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r"<style.*?</style>|src(set)?='[^']*'", "", text, flags=re.S))
     assert all(line.replace("'", "&#x27;") in text for line in results.limits)
+    assert all(csv_tables(results).values())
     return " ".join(results.limits)
 
 
-def test_no_real_cases(tmp_path):
+def test_no_real_cases():
     rows = [r for r in realism_rows() if r["truth"] == "synthetic"]
-    assert "no rated real case: differences, non-inferiority, equivalence and AUC cannot" in limits_of(rows, tmp_path)
+    assert "no rated real case: differences, non-inferiority, equivalence and AUC cannot" in limits_of(rows)
 
 
-def test_one_reader(tmp_path):
-    limits = limits_of(realism_rows(readers=1), tmp_path)
+def test_one_reader():
+    limits = limits_of(realism_rows(readers=1))
     assert "one reader: intervals speak of this reader only" in limits
     results = analyse(realism_rows(readers=1), resamples=200)
     found = results.parts["realism"].realism.means["real"][ALL]
     assert not found.generalises and found.shown[0] < found.value < found.shown[1]
+    assert results.parts["realism"].realism.tests[2].interval == pytest.approx(
+        results.parts["realism"].realism.differences[ALL].shown
+    )
     assert "With one reader" in " ".join(methods(results))
 
 
-def test_constant_scores(tmp_path):
+def test_constant_scores():
     rows = [r | {"score": 4} for r in realism_rows()]
-    limits = limits_of(rows, tmp_path)
+    limits = limits_of(rows)
     assert "Every score of the realism part is 4" in limits and "not defined" in limits
     tests = {t.name: t.holds for t in analyse(rows, resamples=200).parts["realism"].realism.tests}
     assert not any(tests.values())  # one who always says 4 has shown nothing
 
 
-def test_single_cases_per_type(tmp_path):
-    limits = limits_of(realism_rows(realism={"lung_tumor": 5, "liver_cyst": 1}), tmp_path)
+def test_single_cases_per_type():
+    limits = limits_of(realism_rows(realism={"lung_tumor": 5, "liver_cyst": 1}))
     assert "liver cyst: a single real or synthetic case" in limits.lower()
     results = analyse(realism_rows(realism={"lung_tumor": 5, "liver_cyst": 1}), resamples=200)
     found = results.parts["realism"].realism.means["real"]
     assert np.isnan(found["liver_cyst"].low) and np.isfinite(found["lung_tumor"].low) and np.isfinite(found[ALL].low)
 
 
-def test_one_case_of_each(tmp_path):
-    limits_of(realism_rows(realism={"lung_tumor": 1}), tmp_path)
+def test_one_case_of_each():
+    limits_of(realism_rows(realism={"lung_tumor": 1}))
 
 
-def test_no_repeats_and_no_times(tmp_path):
+def test_no_repeats_and_no_times():
     rows = [r | {"seconds": ""} for r in realism_rows(repeats=0)]
-    limits = limits_of(rows, tmp_path)
+    limits = limits_of(rows)
     assert "no case read twice" in limits and "no reading times" in limits
 
 
-def test_a_reader_without_scores_and_a_lesion_type_nobody_knows(tmp_path):
+def test_a_reader_without_scores_and_a_lesion_type_nobody_knows():
     rows = realism_rows()
     rows = [r | {"score": ""} if r["reader"] == "reader2" else r for r in rows]
     rows = [r | {"lesion_type": "spleen_cyst"} if r["lesion_type"] == "liver_cyst" else r for r in rows]
-    assert "no score of reader2" in limits_of(rows, tmp_path)
-    assert "Spleen cyst" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "no score of reader2" in limits_of(rows)
+    assert "Spleen cyst" in page(analyse(rows, resamples=200))
 
 
-def test_no_score_at_all(tmp_path):
-    assert "holds no score at all" in limits_of([r | {"score": ""} for r in realism_rows()], tmp_path)
+def test_no_score_at_all():
+    assert "holds no score at all" in limits_of([r | {"score": ""} for r in realism_rows()])
 
 
-def test_names_are_escaped(tmp_path):
+def test_names_are_escaped():
     rows = [r | {"reader": f"<b>{r['reader']}&"} for r in realism_rows()]
     text = page(analyse(rows, resamples=200), "<script>alert(1)</script>")
     assert "<b>reader1" not in text and "<script>" not in text and "&lt;b&gt;reader1&amp;" in text
@@ -187,7 +191,7 @@ def test_names_are_escaped(tmp_path):
 # Missing ratings
 
 
-def test_missing_ratings_are_counted_and_used_as_they_are(tmp_path):
+def test_missing_ratings_are_counted_and_used_as_they_are():
     rows = realism_rows(repeats=0)
     rows[0]["score"] = rows[1]["score"] = ""
     del rows[-1]
@@ -303,6 +307,21 @@ def test_commands_from_simulated_ratings_to_the_report(tmp_path):
         done.exit_code == 0
         and json.loads(done.stdout)["parts"]["realism"]["realism"]["differences"]["all"]["value"] is not None
     )
+
+
+def test_command_on_a_closed_study_knows_its_title_and_what_was_planned(make_study, rate_all):
+    from PASTALib.study.close import close_study
+
+    study, key = make_study()
+    rate_all(study, "ann")
+    rate_all(study, "bob", 5, score=3)
+    assert "close it first: pasta study close" in pasta("analyse", study.folder).stderr
+    close_study(study, key, incomplete=True)
+    done = pasta("analyse", study.folder, "--resamples", 200, "--json")
+    assert done.exit_code == 0, done.output
+    part = json.loads(done.stdout)["parts"]["realism"]
+    assert part["expected"] == {"ann": 12, "bob": 12} and part["rated"] == {"ann": 12, "bob": 5}
+    assert "<h1>A small study</h1>" in (study.folder / "closed" / "report" / "report.html").read_text(encoding="utf-8")
 
 
 def test_command_tells_power():

@@ -79,12 +79,12 @@ def icc(scores: np.ndarray, weights: np.ndarray | None = None) -> dict[str, np.n
     weights = np.ones((1, scores.shape[1])) if weights is None else np.asarray(weights, float)
     k, n = len(scores), weights.sum(1)
     centred = scores - scores.mean()
-    by_case, by_reader = centred.mean(0), weights @ centred.T / n[:, None]
-    overall = by_reader.mean(1)
-    rows = k * (weights @ by_case**2 - n * overall**2)
-    columns = n * ((by_reader - overall[:, None]) ** 2).sum(1)
-    rest = weights @ (centred**2).sum(0) - n * k * overall**2 - rows - columns
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):  # resamples without a case, and scores without variation
+        by_case, by_reader = centred.mean(0), weights @ centred.T / n[:, None]
+        overall = by_reader.mean(1)
+        rows = k * (weights @ by_case**2 - n * overall**2)
+        columns = n * ((by_reader - overall[:, None]) ** 2).sum(1)
+        rest = weights @ (centred**2).sum(0) - n * k * overall**2 - rows - columns
         case_ms, reader_ms, error_ms = rows / (n - 1), columns / (k - 1), rest / ((n - 1) * (k - 1))
         single = (case_ms - error_ms) / (case_ms + (k - 1) * error_ms + k * (reader_ms - error_ms) / n)
         mean = (case_ms - error_ms) / (case_ms + (reader_ms - error_ms) / n)

@@ -35,6 +35,7 @@ class Estimate:
     readers: int
     cases: int
     per_reader: tuple[float, ...] = ()
+    fixed_df: float = np.inf
 
     @property
     def shown(self) -> tuple[float, float]:
@@ -48,13 +49,13 @@ class Estimate:
 
     def interval(self, level: float) -> tuple[float, float]:
         """The general interval at another level, not clipped; of the readers alone with one reader."""
-        se, df = (self.se, self.df) if self.generalises else (self.fixed_se, np.inf)
+        se, df = (self.se, self.df) if self.generalises else (self.fixed_se, self.fixed_df)
         half = float(stats.t.ppf((1 + level) / 2, df)) * se if se > 0 else 0.0
         return self.value - half, self.value + half
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value against "the average is at most ``bound``"; NaN where nothing varies."""
-        se, df = (self.se, self.df) if self.generalises else (self.fixed_se, np.inf)
+        se, df = (self.se, self.df) if self.generalises else (self.fixed_se, self.fixed_df)
         if not np.isfinite(se) or se < 1e-6:  # where nothing varies, nothing can be tested
             return float("nan")
         return float(stats.t.sf((self.value - bound) / se, df))
@@ -94,14 +95,16 @@ def average(
     fixed_se = float(np.sqrt((error + (readers - 1) * shared) / readers))
     fixed = _interval(mean, fixed_se, case_df, level, bounds)
     if readers == 1:
-        return Estimate(mean, nan, nan, nan, nan, *fixed, fixed_se, 1, cases, each)
+        return Estimate(mean, nan, nan, nan, nan, *fixed, fixed_se, 1, cases, each, case_df)
     between = float(values.var(ddof=1))
     total = between + readers * shared
     raised = between if as_published else between * (readers / (readers - 2) if readers > 2 else 10)
     doubt = raised**2 / (readers - 1) + (readers * shared) ** 2 / case_df
     df = (raised + readers * shared) ** 2 / doubt if doubt > 0 else np.inf
     se = float(np.sqrt(total / readers))
-    return Estimate(mean, *_interval(mean, se, df, level, bounds), se, df, *fixed, fixed_se, readers, cases, each)
+    return Estimate(
+        mean, *_interval(mean, se, df, level, bounds), se, df, *fixed, fixed_se, readers, cases, each, case_df
+    )
 
 
 def _interval(mean: float, se: float, df: float, level: float, bounds: tuple[float, float]) -> tuple[float, float]:

@@ -146,10 +146,13 @@ def _realism(part: PartResults | None, results: StudyResults, drawn: dict) -> li
         ]
         for test in found.tests
     ]  # fmt: skip
-    text = (
-        f"<p class=lead>Margin {results.settings.margin:g} points. For these readers alone: difference "
-        f"{value_cell(difference.value, sign=True)} {readers_cell(difference, sign=True)}; AUC {value_cell(found.auc[ALL].value)} {readers_cell(found.auc[ALL])}.</p>"
-    )
+    text = f"<p class=lead>Margin {results.settings.margin:g} points."
+    if difference.generalises:
+        text += (
+            f" For these readers alone: difference {value_cell(difference.value, sign=True)} {readers_cell(difference, sign=True)}; "
+            f"AUC {value_cell(found.auc[ALL].value)} {readers_cell(found.auc[ALL])}."
+        )
+    text += "</p>"
     head = ["Test", "Claim", "Value and interval", "Its level", f"At α = {results.settings.alpha:g}"]
     sections.append(
         (
