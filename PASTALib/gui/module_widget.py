@@ -179,7 +179,7 @@ def likely_ct(scene):
 
 
 def stress(label, strong: bool) -> None:
-    """Show a label's text in bold, or not."""
+    """Show the text of a label or button in bold, or not."""
     font = label.font
     font.setBold(strong)
     label.setFont(font)

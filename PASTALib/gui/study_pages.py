@@ -49,6 +49,8 @@ def start_page(session: ReaderSession) -> Page:
         )
     else:
         lines.append(_("Keys: 1 to 5 rate the case and show the next, Backspace goes back."))
+    if session.note:
+        lines.append(session.note[:1].upper() + session.note[1:])
     return Page(START, title, "\n\n".join(lines), _("Go on (Enter)") if rated else _("Start (Enter)"))
 
 

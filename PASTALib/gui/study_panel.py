@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 from slicer.i18n import tr as _
 
@@ -33,7 +34,7 @@ class CasePanel:
         """A case that has just come: its type, what is asked, and the scores that were given before."""
         ui, report = self._ui, _report(item)
         self.uncover()
-        ui.typeLabel.text = f"<b>{item.title}</b>" + (_(" (practice)") if item.practice else "")
+        ui.typeLabel.text = f"<b>{escape(item.title)}</b>" + (_(" (practice)") if item.practice else "")
         several = _("How well does each line of the report fit the lesion?")
         ui.questionLabel.text = questions[0].text if len(questions) == 1 else several
         asked = {question.key for question in questions}
@@ -67,7 +68,7 @@ class CasePanel:
         self.page = page
         ui.caseWidget.visible = False
         ui.messageWidget.visible = True
-        ui.messageTitle.text = f"<b>{page.title}</b>"
+        ui.messageTitle.text = f"<b>{escape(page.title)}</b>"
         ui.messageLabel.text = page.text
         ui.messageButton.text = page.button
         if page.second:

@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..study.session import Question
+from .module_widget import stress
 
 SCORES = (1, 2, 3, 4, 5)
 _HIGH, _WIDE = 36, 56  # pixels: easy to hit
@@ -171,3 +172,4 @@ class _Page:
     def _show(self, key: str) -> None:
         for score, button in zip(SCORES, self.buttons[key], strict=True):
             button.checked = self.scores.get(key) == score
+            stress(button, button.checked)

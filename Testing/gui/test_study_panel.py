@@ -257,6 +257,40 @@ def test_window_and_scrolling_are_stored_only_with_consent(hand, study):
     assert set(ben.view["slices"]) == {"axial", "coronal", "sagittal"}
 
 
+def test_the_time_that_is_left_follows_the_readers_pace(rating):
+    rating.session._timer = clock = Clock()
+    for seconds in (60.0, 90.0, 600.0):  # one long look does not count for more
+        rating.session.shown()
+        clock.now += seconds
+        assert "about" not in rating.ui.progressLabel.text
+        rating.rate(3)
+    assert rating.ui.progressLabel.text == "3 of 12 rated, 9 left (about 14 min)"
+
+
+def test_long_times_are_told_in_hours():
+    from PASTALib.gui.study_time import Pace, left_text
+
+    pace = Pace()
+    for _case in range(30):
+        pace.add(20.0)
+    assert left_text(30, 1930, pace.left_s(1900)) == "30 of 1930 rated, 1900 left (about 10.6 h)"
+    assert left_text(5, 5, 0.0) == "5 of 5 rated, 0 left"
+
+
+def test_a_share_is_remarked_on(hand, study, monkeypatch):
+    from PASTALib.study import session
+
+    original = session.RatingStore.__init__
+
+    def noted(self, *given):
+        original(self, *given)
+        self.note = "ratings are kept on a network share"
+
+    monkeypatch.setattr(session.RatingStore, "__init__", noted)
+    hand.log_in(study, "anna")
+    assert "Ratings are kept on a network share" in hand.ui.messageLabel.text
+
+
 # --- the views ---------------------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,10 @@ def unfold(hand) -> None:
 
 
 def finish(hand, timeout_s: float = 120.0) -> None:
+    import slicer
+
     hand.module.wait_until(lambda: not hand.module.widget.lead.running, timeout_s)
+    slicer.app.processEvents()  # after which the other buttons can be used again
 
 
 def read_by_all(hand, folder) -> None:
