@@ -82,12 +82,10 @@ def made(tmp_path_factory):
 
 
 def part_of(key: StudyKey, each: int) -> StudyKey:
-    """The key of some cases only, for a quick check."""
-    names = [
-        name
-        for truth in ("real", "synthetic")
-        for name in [n for n, a in key.cases.items() if a["truth"] == truth][:each]
-    ]
+    """The key of some cases only, drawn at random, for a quick check (the first by name would differ in their names' range)."""
+    dice, names = random.Random(1), []
+    for truth in ("real", "synthetic"):
+        names += dice.sample(sorted(name for name, about in key.cases.items() if about["truth"] == truth), each)
     return replace(key, cases={name: key.cases[name] for name in names})
 
 
@@ -238,7 +236,8 @@ def test_planted_leaks_are_found_and_named(altered, change, feature, difference)
 def test_the_untouched_part_is_clean(altered):
     """The copies on which leaks are planted do not leak by themselves."""
     report = altered(lambda *_: None)
-    assert not report.leaks and report.differences == [] and report.limit > LIMIT
+    assert report.differences == [] and report.suspects == [] and report.limit > LIMIT
+    assert max(report.best_single, report.boosted) < 0.65, report
     assert "100 cases: chance alone" in report.notes[0]
 
 
