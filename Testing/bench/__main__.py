@@ -21,6 +21,8 @@ SECTIONS = (
     "refinement",
     "starter",
     "slicer",
+    "study",
+    "study_view",
 )
 
 

@@ -68,7 +68,7 @@ def measure_template(spacing_mm: float = 1.0) -> dict[str, float]:
     return {"judge_cpu_s": round(judged - begun, 2), "load_cpu_s": round(ready - judged, 2), "voxels": float(voxels)}
 
 
-def measure_scaling(per_type: int = 8, phantom_mm: float = 2.0, runs: int = 1) -> dict[str, list[float]]:
+def measure_scaling(per_type: int = 10, phantom_mm: float = 2.0, runs: int = 1) -> dict[str, list[float]]:
     """The command with one worker and with two, ``runs`` times each in turn: cases per hour (``one``, ``two``) and CPU seconds per case
     (``cpu_one``, ``cpu_two``). Start of the workers and the page are not counted, generating the torsos is. Needs two idle cores:
     the CPU figures tell whether the workers hinder one another, the others also whether anything else ran."""
@@ -84,7 +84,7 @@ def measure_scaling(per_type: int = 8, phantom_mm: float = 2.0, runs: int = 1) -
 def _command(per_type: int, phantom_mm: float, workers: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="pasta-bench-") as folder:
         out = Path(folder) / "set"
-        options = ["--phantom", str(phantom_mm), "--set", "phantoms=2", "--per-type", str(per_type), "--json"]
+        options = ["--phantom", str(phantom_mm), "--per-type", str(per_type), "--json"]
         command = [sys.executable, "-m", "training", "generate", "--out", str(out), *options, "--workers", str(workers)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         answer = json.loads(done.stdout)
