@@ -268,7 +268,7 @@ def test_scores_by_hand():
     scores = score_lesion(Seen(found, evidence), empty, label, organ, "liver_tumor", np.ones(3), frozenset({TUMOR}))
     assert scores["found"] == scores["found_type"] == 1 and scores["marked_before"] == 0
     assert scores["dice"] == pytest.approx(2 * 4 / (8 + 8)) and scores["share"] == 0.5
-    assert scores["auc"] == 1 and scores["auc_before"] == 0.5
+    assert scores["auc"] == 1 and scores["auc_before"] == 0.5 and scores["named"] == "liver_tumor"
     assert scores["gain"] == pytest.approx(0.5) and scores["outside"] == pytest.approx(0.1)
     other = score_lesion(Seen(found, evidence), empty, label, organ, "liver_cyst", np.ones(3), frozenset({TUMOR}))
     assert other["found_type"] is None

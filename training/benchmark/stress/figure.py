@@ -77,6 +77,7 @@ def draw_curves(series: Sequence[Series], theme: str = "light", title: str = "")
         ncols=min(len(labelled), 4),
         frameon=False,
         fontsize=9,
+        handlelength=3.2,
     )
     for text in legend.get_texts():
         text.set_color(ink)
@@ -172,6 +173,7 @@ def _looks(series: Sequence[Series], factor: str, measure: str, theme: str):
             place = number * len(kinds) + kind
             look = {
                 "color": colour, "dash": _DASHES[kind % 4], "marker": _MARKERS[kind % 5],
+                "alpha": 0.13 if count < 3 else 0.07,
                 "shift": (place - (count - 1) / 2) / max(count, 1),
             }  # fmt: skip
             yield ", ".join(parts), curve, look
@@ -181,10 +183,10 @@ def _draw_curve(axes, curve: Curve, look: dict, places):
     x = np.asarray(curve.levels, float)
     if curve.line is not None:
         at, middle, low, high = curve.line
-        axes.fill_between(at, low, high, color=look["color"], alpha=0.13, lw=0)
+        axes.fill_between(at, low, high, color=look["color"], alpha=look["alpha"], lw=0)
         axes.plot(at, middle, color=look["color"], lw=1.6, ls=look["dash"])
     else:
-        axes.fill_between(x, curve.low, curve.high, color=look["color"], alpha=0.13, lw=0)
+        axes.fill_between(x, curve.low, curve.high, color=look["color"], alpha=look["alpha"], lw=0)
         axes.plot(x, curve.mean, color=look["color"], lw=1.6, ls=look["dash"])
     # whiskers of several curves stand beside, not upon one another; the axis is logarithmic
     beside = x * np.exp(0.035 * look["shift"])

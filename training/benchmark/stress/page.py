@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -68,7 +69,7 @@ def write_page(
     parts = [
         f"<header><h1>{escape(title)}</h1><ul class=facts>", *(f"<li>{escape(fact)}</li>" for fact in facts), "</ul>", notes,
         "</header><main>",
-        _halves(curves, scans),
+        _halves(curves, scans, rows),
         f"<article><h2>Curves</h2><p class=quiet>{_CAPTION}</p>{''.join(pictures)}</article>",
         _monotone(curves),
         _tiles(path.parent, cells),
@@ -124,7 +125,7 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return f"<div class=table><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _halves(curves: Sequence[Curve], scans: Mapping[str, dict]) -> str:
+def _halves(curves: Sequence[Curve], scans: Mapping[str, dict], rows: Sequence[dict]) -> str:
     known = _by(curves)
     factors = [factor for factor in (SIZE, DENSITY, SURFACE) if any(curve.factor == factor for curve in curves)]
     lines = []
@@ -142,6 +143,7 @@ def _halves(curves: Sequence[Curve], scans: Mapping[str, dict]) -> str:
         marked = f"{100 * share:.0f} %"
         lines.append([
             f"{escape(scan)}<small>{escape(taxonomy.lesion(lesion).name)}</small>", *cells,
+            _called(rows, scan, lesion),
             f"{wrong['pieces']:g}<small>{wrong['volume_ml']:.1f} ml</small>",
             f"<span class=warn>{marked}</span>" if share > 0.05 else marked,
         ])  # fmt: skip
@@ -149,10 +151,20 @@ def _halves(curves: Sequence[Curve], scans: Mapping[str, dict]) -> str:
         "Scan",
         *({SIZE: "Diameter", DENSITY: "Difference", SURFACE: "Margin, × sharp"}[factor] for factor in factors),
     ]
-    heads += ["False ones in the unaltered scan", "Place marked before the lesion"]
+    heads += ["Called", "False ones in the unaltered scan", "Place marked before the lesion"]
     return (
         f"<h2>Half of the lesions are found at</h2><p class=quiet>95 % interval in brackets.</p>{_table(heads, lines)}"
     )
+
+
+def _called(rows: Sequence[dict], scan: str, lesion: str) -> str:
+    """What the model calls the lesions that it finds, most often, and how often."""
+    own = [row["named"] for row in rows if (row["scan"], row["lesion"], row["found"]) == (scan, lesion, 1)]
+    if not own:
+        return "–"
+    name, count = Counter(own).most_common(1)[0]
+    shown = taxonomy.lesion(name).name if name in taxonomy.LESION_KEYS else "Without a type"
+    return f"{escape(shown)}<small>{100 * count / len(own):.0f} % of {len(own)} found</small>"
 
 
 def _monotone(curves: Sequence[Curve]) -> str:
@@ -165,7 +177,7 @@ def _monotone(curves: Sequence[Curve]) -> str:
                 curve = known.get((scan, lesion, factor, measure))
                 if curve is None:
                     continue
-                steady = abs(curve.spearman) >= MONOTONE
+                steady = round(abs(curve.spearman), 2) >= MONOTONE
                 line.append(
                     "flat"
                     if math.isnan(curve.spearman)

@@ -16,6 +16,7 @@ FOUND_SHARE = (
 )
 RIM_MM = 4.0  # around a lesion that belongs to neither side when lesion and organ are told apart
 _TOUCHING = np.ones((3, 3, 3), bool)
+_NAMES = {item.value: item.key for item in taxonomy.LESIONS} | {UNNAMED: "unnamed"}
 
 
 def score_lesion(
@@ -26,7 +27,7 @@ def score_lesion(
     lesion: str,
     spacing: np.ndarray,
     types: frozenset[int],
-) -> dict[str, float | int | None]:
+) -> dict[str, float | int | str | None]:
     """Figures of one lesion. All arrays (z, y, x) lie on the part of the scan that the model was shown.
 
     ``found``: at least 10 % of the lesion's voxels are marked as any lesion and were not before the lesion was there; ``found_type``: the same
@@ -34,9 +35,11 @@ def score_lesion(
     of the lesion with all newly marked pieces that touch it. ``auc``: how well the model's lesion probability
     tells the lesion's voxels from those of the rest of the organ here (0.5 chance); ``auc_before``: the same voxels in the unaltered scan;
     ``gain``: mean probability in the lesion minus that of the same voxels before; ``inside``, ``outside``, ``highest``: its mean and maximum
-    in the lesion, its mean in the rest of the organ.
+    in the lesion, its mean in the rest of the organ. ``named``: type of most newly marked voxels, "unnamed" for none that the model
+    tells, "" where nothing is.
     """
     wanted, now, was = taxonomy.lesion(lesion).value, after.found[label], before.found[label]
+    fresh = (now > 0) & (was == 0)
     count = np.count_nonzero(label)
     least = max(1.0, FOUND_SHARE * count)
     pieces, _ = ndimage.label((after.found > 0) & (before.found == 0), _TOUCHING)
@@ -47,7 +50,7 @@ def score_lesion(
     inside, outside = after.evidence[label], after.evidence[rest]
     earlier = before.evidence[label]
     return {
-        "found": int(np.count_nonzero((now > 0) & (was == 0)) >= least),
+        "found": int(np.count_nonzero(fresh) >= least),
         "found_type": int(np.count_nonzero((now == wanted) & (was != wanted)) >= least) if wanted in types else None,
         "overlap": int(np.count_nonzero(now) >= least),
         "marked_before": int(np.count_nonzero(was) >= least),
@@ -59,6 +62,7 @@ def score_lesion(
         "inside": float(inside.mean()),
         "outside": float(outside.mean()) if outside.size else float("nan"),
         "highest": float(inside.max()),
+        "named": _NAMES[int(np.bincount(now[fresh]).argmax())] if fresh.any() else "",
     }
 
 
@@ -82,8 +86,7 @@ def false_positives(found: np.ndarray, spacing: np.ndarray) -> dict[str, float]:
         return int((np.bincount(pieces.ravel())[1:] >= least).sum())
 
     figures: dict[str, float] = {"pieces": count(found > 0), "volume_ml": np.count_nonzero(found) * voxel / 1000}
-    names = {item.value: item.key for item in taxonomy.LESIONS} | {UNNAMED: "unnamed"}
     for value in np.unique(found[found > 0]):
         if number := count(found == value):
-            figures[f"pieces_{names[int(value)]}"] = number
+            figures[f"pieces_{_NAMES[int(value)]}"] = number
     return figures

@@ -12,7 +12,7 @@ from pathlib import Path
 from PASTALib.errors import InputError
 
 MADE, NO_ROOM = "made", "no room"
-_TEXT = ("scan", "setting", "lesion", "site", "status", "location")
+_TEXT = ("scan", "setting", "lesion", "site", "status", "location", "named")
 _WHOLE = ("repeat", "found", "found_type", "overlap", "marked_before")
 _NUMBERS = (
     "size_mm", "delta_hu", "edge",
