@@ -223,6 +223,19 @@ def make_plan(
     return Plan(conditions, wanted, entrants, tuple(units), tuple(notes))
 
 
+def as_run(tasks: Iterable[Task], conditions: Conditions) -> tuple[Task, ...]:
+    """The tasks with the folds and few-shot numbers of a benchmark, for its report: what was not asked for is not missing."""
+    return tuple(
+        replace(
+            task,
+            folds=conditions.folds,
+            k=(conditions.k or task.k) if task.k else (),
+            draws=(conditions.draws or task.draws) if task.k else task.draws,
+        )
+        for task in tasks
+    )
+
+
 def settings_of(task: Task, entrant: Entrant, conditions: Conditions) -> dict[str, Any]:
     """Settings of the training of a task's network: the paper's recipe, the model's preprocessing, the budget."""
     rival, kind = entrant.rival, task.network_kind

@@ -233,15 +233,15 @@ def report(asked: Asked) -> None:
 
 
 def _write(out: Path, tasks: Sequence[str] | None, progress) -> Path:
-    from ..benchmark.plan import Entrant
+    from ..benchmark.plan import Entrant, as_run
     from ..benchmark.registry import select
     from ..benchmark.report import write_report
     from ..benchmark.results import read_results
-    from ..benchmark.runner.prepare import UNITS
+    from ..benchmark.runner.prepare import UNITS, read_conditions
 
     if not (out / UNITS).is_dir():
         raise InputError(f"--out {out}: no results there; run a benchmark first")
-    chosen = select(tasks) if tasks else None
+    chosen = as_run(select(tasks or ["all"]), read_conditions(out))
     names = read_results(out / UNITS, chosen).models
     entrants = {name: rival for name in names if (rival := _entrant(name, Entrant)) is not None}
     return write_report(out / UNITS, out, tasks=chosen, rivals=entrants, progress=progress)[0]

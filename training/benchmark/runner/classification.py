@@ -18,7 +18,7 @@ from ...runs import CONFIG, Run
 from ..plan import Plan, Unit, preparation_of
 from ..results import PREDICTIONS, Prediction, write_predictions
 from .material import Material
-from .source import RivalSource
+from .source import RivalSource, keep_network
 
 
 def run_classification(
@@ -30,9 +30,13 @@ def run_classification(
     *,
     device: torch.device,
     workers: int = 0,
+    keep: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write predictions.csv into ``folder``; what was done, JSON-ready. ``work``: for checkpoints, from which an interrupted unit goes on."""
+    """Write predictions.csv into ``folder``; what was done, JSON-ready.
+
+    ``work``: for checkpoints, from which an interrupted unit goes on; ``keep``: a file for the trained values.
+    """
     (task,) = plan.tasks_of(unit.run)
     entrant, settings = plan.entrants[unit.model], plan.settings(unit)
     table, splits = material.cases(task), material.splits(task)
@@ -49,6 +53,8 @@ def run_classification(
             )
     else:
         network, about = _fitted(recipe, learn)
+    if keep is not None:
+        keep_network(network, keep)
     test = splits.test(unit.fold)
     cubes = Cubes([files[name] for name in test], labels_of(recipe, test), source.intensity, settings)
     probabilities, logits = predict(network.to(device), cubes, recipe.sizes, recipe.classes, settings, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from PASTALib.progress import Progress, silent
 
 from ...runs import write_json
 from ..datasets import describe
-from ..plan import SMOKE_CASES, Plan
+from ..plan import SMOKE_CASES, Conditions, Plan
+from ..registry import SEGMENTATION
 from .material import Material
 
 BENCHMARK, PLAN, UNITS = "benchmark.json", "plan.json", "units"
@@ -76,6 +77,15 @@ def open_workplace(place: Workplace, *, resume: bool = False, overwrite: bool = 
         raise InputError(f"--out {out} cannot be written ({error.strerror}); choose another folder") from None
 
 
+def read_conditions(out: Path) -> Conditions:
+    """Those of the benchmark in ``out``. InputError when there is none."""
+    path = out / BENCHMARK
+    if not path.is_file():
+        raise InputError(f"--out {out}: no benchmark there; run one first")
+    found = _read(path)["conditions"]
+    return Conditions(**{**found, "k": tuple(found["k"])})
+
+
 def prepare(place: Workplace, material: Material, progress: Progress = silent) -> dict[str, dict[str, Any]]:
     """Data of every task converted, standardised, split; counts by task. Whatever is wrong with a case is said here. Writes plan.json.
 
@@ -93,6 +103,9 @@ def prepare(place: Workplace, material: Material, progress: Progress = silent) -
             progress(number * 1000 + int(1000 * done / max(1, of)), len(plan.tasks) * 1000, text)
 
         found[task.key] = material.prepare(task, plan.settings(unit), tell)
+        if task.network_kind != SEGMENTATION:
+            for model in dict.fromkeys(unit.model for unit in plan.units if unit.run == task.run):
+                material.cubes(task, plan.settings(replace(unit, model=model)), tell)
     write_json(place.out / PLAN, {"conditions": plan.conditions.to_json(), "data": found, "units": plan.table()})
     return found
 

@@ -27,7 +27,7 @@ from ..registry import Task
 from ..results import METRICS, Figure, write_metrics
 from .material import Material
 from .own import normaliser, predict_own, train_own
-from .source import RivalSource
+from .source import RivalSource, keep_network
 
 MASKS, FRAMEWORK = "masks", "nnU-Net"
 
@@ -41,12 +41,18 @@ def run_segmentation(
     *,
     device: torch.device,
     workers: int = 0,
+    keep: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write masks/ and metrics.csv into ``folder``; what was done, JSON-ready. ``work``: for checkpoints, from which an interrupted unit goes on."""
+    """Write masks/ and metrics.csv into ``folder``; what was done, JSON-ready.
+
+    ``work``: for checkpoints, from which an interrupted unit goes on; ``keep``: a file for the trained values.
+    """
     tasks = plan.tasks_of(unit.run)
     learn, choose, seed = _learning(unit, plan, material)
-    predict, about = _predictor(unit, plan, material, work, learn, choose, seed, device, workers, progress)
+    network, predict, about = _predictor(unit, plan, material, work, learn, choose, seed, device, workers, progress)
+    if keep is not None:
+        keep_network(network, keep)
     scans = material.scans(tasks[0])
     test = scans.of(material.splits(tasks[0]).test(unit.fold))
     (folder / MASKS).mkdir(parents=True, exist_ok=True)
@@ -93,7 +99,7 @@ def _learning(unit: Unit, plan: Plan, material: Material) -> tuple[list[str], li
 
 
 def _predictor(unit: Unit, plan: Plan, material: Material, work: Path, learn, choose, seed, device, workers, progress):
-    """What makes a label map of a scan's images, by a network that was trained (or not) for it; and what was done."""
+    """A network that was trained (or not), what makes a label map of a scan's images by it, and what was done."""
     task, settings, entrant = plan.tasks_of(unit.run)[0], plan.settings(unit), plan.entrants[unit.model]
     scans, preparation = material.scans(task), preparation_of(task, entrant, plan.conditions)
     source = RivalSource(entrant, preparation, plan.conditions.small)
@@ -107,14 +113,16 @@ def _predictor(unit: Unit, plan: Plan, material: Material, work: Path, learn, ch
             arrays = material.out / "arrays" / material.name_of(task)
             network, mapped, taken = train_own(run, source, scans, learn, settings, arrays, **how)
             _watch(network)
-            return lambda volumes: predict_own(network, volumes, preparation, mapped, settings, device), {
-                "start": taken
-            }
+            return (
+                network,
+                lambda volumes: predict_own(network, volumes, preparation, mapped, settings, device),
+                {"start": taken},
+            )
         canonical = material.canonical(task, settings["spacing_mm"])
         prepared = material.prepared(task, settings, learn, choose)
         trained = train_on(run, canonical, learn, choose, settings, source, prepared=prepared, **how)
         _watch(trained.network)
-        return lambda volumes: by_nnunet(volumes, trained, settings, device), {"start": trained.start}
+        return trained.network, lambda volumes: by_nnunet(volumes, trained, settings, device), {"start": trained.start}
 
 
 def _untrained(source: RivalSource, task: Task, settings, device: torch.device):
@@ -131,7 +139,7 @@ def _untrained(source: RivalSource, task: Task, settings, device: torch.device):
             network, volumes, preparation, lambda images: normaliser(preparation, images), settings, device
         )
 
-    return predict, {"start": "nothing is trained"}
+    return network, predict, {"start": "nothing is trained"}
 
 
 def _watch(network: torch.nn.Module) -> None:

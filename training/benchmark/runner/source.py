@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,6 +97,13 @@ class RivalSource:
             raise InputError(
                 f"{self.name}: {what} {' x '.join(map(str, sides))}; its network wants multiples of {' x '.join(map(str, multiple))}"
             )
+
+
+def keep_network(network: nn.Module, path: Path) -> None:
+    """The trained values alone, complete or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    torch.save(network.state_dict(), part)
+    os.replace(part, path)
 
 
 @lru_cache(maxsize=32)

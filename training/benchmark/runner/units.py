@@ -14,7 +14,6 @@ import PASTALib
 from PASTALib.errors import InputError
 from PASTALib.progress import Progress, silent
 
-from ...downstream.finetuning import NNUNET
 from ...generate.locks import locked
 from ...runs import write_json
 from ..plan import Unit
@@ -23,7 +22,7 @@ from .material import Material
 from .prepare import Workplace
 from .source import file_digest
 
-NOTE, WORK = "unit.json", "work"
+NOTE, WORK, WEIGHTS = "unit.json", "work", "network.pth"
 Tell = Callable[[Unit, str, dict[str, Any]], None]
 
 
@@ -127,12 +126,10 @@ def _run(place: Workplace, material: Material, unit: Unit, folder: Path, made_of
     kind = place.plan.tasks_of(unit.run)[0].network_kind
     run = run_segmentation if kind == SEGMENTATION else run_classification
     work, begun = folder / WORK, time.perf_counter()
-    about = run(unit, place.plan, material, folder, work, device=device, workers=workers, progress=progress)
+    keep = folder / WEIGHTS if place.keep_weights else None
+    about = run(unit, place.plan, material, folder, work, device=device, workers=workers, keep=keep, progress=progress)
     seconds = round(time.perf_counter() - begun, 2)
     note = {**made_of, **about, "seconds": seconds, "device": device.type, "version": PASTALib.__version__}
-    if place.keep_weights:
-        for path in (*work.glob("*.pth"), *(work / NNUNET).glob("results/**/checkpoint_final.pth")):
-            path.replace(folder / path.name)
     write_json(folder / NOTE, note)
     shutil.rmtree(work, ignore_errors=True)
     return note
