@@ -98,6 +98,18 @@ def test_cost_of_a_convolution_by_hand():
     assert budget.step_seconds(idle.rival, "segmentation", 1, 4, settings, False) == 0
 
 
+def test_cost_that_cannot_be_told_is_no_error():
+    class Looking(torch.nn.Module):
+        def forward(self, x):
+            return x * float(x.sum())  # no such thing without values
+
+    class Rival(OneConvolution):
+        def network(self, *_, **__):
+            return Looking()
+
+    assert budget.step_seconds(Rival("looking"), "segmentation", 1, 2, {"patch": [8] * 3, "batch": 2}, False) == 0
+
+
 def test_hours_add_up():
     plan = make_plan(Conditions(folds=2, budget="100"), ["full-lung_tumor"], ["nnunet"])
     rows = {row["model"]: row for row in plan.table()}
@@ -136,6 +148,27 @@ def test_weights_are_asked_for_when_it_is_run(tmp_path):
     )
     assert done.exit_code == 2 and "PASTA_final.pth" in done.stderr and "pasta=none" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--suite", "smoke", "--gpus", "64"], "--gpus 64: "),
+        (["--task", "mri", "--model", "nnunet"], "--data is missing"),
+        (["--task", "mri", "--model", "nnunet", "--data", "nowhere"], "no such folder"),
+        (["--suite", "smoke", "--table", "points=nowhere.csv"], "no such file"),
+        (["--suite", "smoke", "--part", "3/2"], "wanted I/N"),
+        (["--suite", "smoke", "--resume"], "no benchmark to resume"),
+        (["--report"], "no results there"),
+        (["--stress", "threshold:25", "--sweep", "age"], "'age' is not swept"),
+    ],
+)
+def test_one_line_and_nothing_left_behind(arguments, words, tmp_path):
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, ["benchmark", *arguments, "--out", str(out)])
+    assert done.exit_code == 2, done.output
+    (line,) = done.stderr.strip().splitlines()
+    assert words in line and not out.exists()
 
 
 def test_dry_run_prints_hours_and_their_assumption(tmp_path):

@@ -64,7 +64,7 @@ def steps_of(settings: Mapping[str, Any]) -> int:
 
 
 def step_seconds(rival, kind: str, channels: int, outputs: int, settings: Mapping[str, Any], small: bool) -> float:
-    """Seconds of one training step on a card of ``TERAFLOPS``; 0 for a system that is not trained."""
+    """Seconds of one training step on a card of ``TERAFLOPS``; 0 for a system that is not trained, or whose cost cannot be told."""
     if not rival.trained:
         return 0.0
     sides = tuple(settings["patch"]) if kind == SEGMENTATION else (settings["side"],) * 3
@@ -73,15 +73,18 @@ def step_seconds(rival, kind: str, channels: int, outputs: int, settings: Mappin
 
 @lru_cache(maxsize=256)
 def forward_flops(rival, kind: str, channels: int, outputs: int, sides: tuple[int, int, int], small: bool) -> int:
-    """Floating-point operations (two per multiply-add) of one image through the network, which takes up no memory for it."""
+    """Floating-point operations (two per multiply-add) of one image through the network, which takes up no memory for it; 0 unknown."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.device("meta"):
-        network = rival.network(kind, channels, outputs, small=small).eval()
-        image = torch.empty(1, channels, *(math.ceil(a / b) * b for a, b in zip(sides, _multiple(network))))
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(image)
+    try:
+        with torch.device("meta"):
+            network = rival.network(kind, channels, outputs, small=small).eval()
+            image = torch.empty(1, channels, *(math.ceil(a / b) * b for a, b in zip(sides, _multiple(network))))
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                network(image)
+    except (NotImplementedError, RuntimeError):  # a network of somebody else's that looks at values
+        return 0
     return int(counter.get_total_flops())
 
 

@@ -338,6 +338,8 @@ def _show(plan, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(column, justify="right")
     for (name, model), (trainings, steps, seconds, hours) in lines.items():
         cells = [_range(steps, "{:,.0f}"), _range(seconds, "{:.2f}"), _hours(hours, "")]
+        if max(steps) and not hours and not plan.conditions.small:
+            cells[1:] = ["?", "?"]
         table.add_row(name, model, f"{trainings:,}", *(cells if max(steps) else ["-", "-", "0"]))
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 

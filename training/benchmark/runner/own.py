@@ -54,11 +54,34 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Normaliser:
+    """What maps parts (channels, …) of a scan's images to network input, as the whole is mapped.
+
+    ``channels``: for each its ``Intensity``, or its own mean and deviation; () where the preparation maps all alike.
+    """
+
+    preparation: Preparation
+    channels: tuple[Intensity | tuple[float, float], ...] = ()
+
+    def __call__(self, part: np.ndarray) -> np.ndarray:
+        if not self.channels:
+            return self.preparation(part)
+        return np.stack([self._one(how, channel) for how, channel in zip(self.channels, part)])
+
+    @staticmethod
+    def _one(how: Intensity | tuple[float, float], channel: np.ndarray) -> np.ndarray:
+        if isinstance(how, Intensity):
+            return how(channel)
+        mean, deviation = how
+        return (np.asarray(channel, np.float32) - np.float32(mean)) / np.float32(max(deviation, 1e-8))
+
+
+@dataclass(frozen=True)
 class Patches(Dataset):
     """Patches of the scans: image (channels, *patch) float32 and labels (*patch) uint8, in the network's order of axes."""
 
     scans: Sequence[Stored]
-    maps: Sequence[Callable[[np.ndarray], np.ndarray]]
+    maps: Sequence[Normaliser]
     places: Sequence[np.ndarray]
     preparation: Preparation
     patch: tuple[int, int, int]
@@ -184,19 +207,14 @@ def store(scan: Scan, scans: ScanSet, preparation: Preparation, folder: Path) ->
     return found
 
 
-def normaliser(
-    preparation: Preparation, images: np.ndarray, statistics: Sequence[tuple] | None = None
-) -> Callable[[np.ndarray], np.ndarray]:
-    """What maps parts (channels, …) of the ``images`` of one scan to network input; ``statistics`` of the training scans, by channel."""
+def normaliser(preparation: Preparation, images: np.ndarray, statistics: Sequence[tuple] | None = None) -> Normaliser:
+    """For the ``images`` (channels, …) of one scan; ``statistics`` of the training scans, by channel."""
     if preparation.normalisation == FIXED:
-        return lambda part: preparation(part)
+        return Normaliser(preparation)
     if preparation.normalisation == TRAINING:
-        if statistics is None:
-            return lambda part: preparation(part)
-        maps = [Intensity.standardised(*values) for values in statistics]
-    else:  # each image's own mean and deviation, not those of the part
-        maps = [_standard(image) for image in images]
-    return lambda part: np.stack([one(channel) for one, channel in zip(maps, part)])
+        return Normaliser(preparation, tuple(Intensity.standardised(*values) for values in statistics or ()))
+    moments = [(float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))) for image in images]
+    return Normaliser(preparation, tuple(moments))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -267,8 +285,3 @@ def _statistics(stored: Sequence[Stored]) -> list[tuple[float, float, float, flo
     parts = [np.load(one.images, mmap_mode="r")[:, np.load(one.labels) > 0] for one in stored]
     values = np.concatenate(parts, 1).astype(np.float64)
     return [(*np.percentile(row, (0.5, 99.5)), row.mean(), row.std()) for row in values]
-
-
-def _standard(image: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    mean, deviation = float(image.mean(dtype=np.float64)), max(float(image.std(dtype=np.float64)), 1e-8)
-    return lambda part: (np.asarray(part, np.float32) - np.float32(mean)) / np.float32(deviation)
