@@ -10,7 +10,10 @@ from .views import View
 
 
 class LiveRendering:
-    """``frames`` counts renderings; ``times_ms`` holds how long each took. Changes before a rendering share it."""
+    """``frames`` counts renderings; ``times_ms`` holds how long each took. Changes before a rendering share it.
+
+    One view per turn of the event loop, as in Slicer, where every view has a timer of its own.
+    """
 
     def __init__(self, views: list[View]):
         import qt
@@ -42,9 +45,10 @@ class LiveRendering:
             self._timer.start(0)
 
     def _render(self) -> None:
-        views, self._waiting = self._waiting, []
-        for view in views:
-            start = time.perf_counter()
-            view.render_window()
-            self.times_ms.append(1000.0 * (time.perf_counter() - start))
-            self.frames += 1
+        view = self._waiting.pop(0)
+        if self._waiting:
+            self._timer.start(0)
+        start = time.perf_counter()
+        view.render_window()
+        self.times_ms.append(1000.0 * (time.perf_counter() - start))
+        self.frames += 1
