@@ -160,6 +160,7 @@ def test_weights_are_asked_for_when_it_is_run(tmp_path):
         (["--suite", "smoke", "--part", "3/2"], "wanted I/N"),
         (["--suite", "smoke", "--resume"], "no benchmark to resume"),
         (["--report"], "no results there"),
+        (["--suite", "smoke", "--correction", "bonferroni"], "wanted one of none, holm, bh"),
         (["--stress", "threshold:25", "--sweep", "age"], "'age' is not swept"),
     ],
 )

@@ -88,6 +88,18 @@ def test_masks_are_predicted_out_of_fold_and_scored(model, replicas, tmp_path):
     assert not (folder_of(place, unit) / "work").exists()
 
 
+@pytest.mark.parametrize("task", ["full-liver_tumor", "mri-liver", "stage-rectal"])
+def test_models_run_in_their_authors_preprocessing(task, tmp_path):
+    place, material = ready(tmp_path, [task], ["all"], mode="native")
+    assert not run_units(place, material, place.plan.units, device="cpu")
+    assert set(read_results(place.units).models) == {unit.model for unit in place.plan.units}
+    if task == "full-liver_tumor":  # on its own grid each, back on the scan's
+        shapes = {path.name.split("-")[0]: set() for path in (tmp_path / "arrays").rglob("*.npy")}
+        for path in (tmp_path / "arrays").rglob("*_labels.npy"):
+            shapes[path.name.split("-")[0]].add(np.load(path).shape)
+        assert all(len(found) == 2 for found in shapes.values())  # 4 mm, and the scan's own voxels for Models Genesis
+
+
 def test_survival_keeps_times_and_the_patients_lost_early(replicas, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(replicas, data)

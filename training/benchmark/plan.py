@@ -267,7 +267,8 @@ def preparation_of(task: Task, entrant: Entrant, conditions: Conditions):
     found = entrant.rival.prepare(conditions.mode, task.network_kind, modality(task))
     if conditions.small:
         mm = (_SMOKE_MASKS if task.network_kind == SEGMENTATION else _SMOKE_CLASSES)["spacing_mm"]
-        found = replace(found, spacing_mm=(mm,) * 3, patch=tuple(_SMOKE_MASKS["patch"]))
+        spacing = None if found.spacing_mm is None else (mm,) * 3
+        found = replace(found, spacing_mm=spacing, patch=tuple(_SMOKE_MASKS["patch"]))
     return found
 
 

@@ -27,7 +27,7 @@ _WHAT, _HOW = "What", "How it is trained"
 EPILOG = (
     "[b]Try it[/b], a few minutes on a CPU, made-up scans and tiny networks:  python -m training benchmark --suite smoke --out smoke\n\n"
     "[b]What it costs[/b], before anything is run:  … benchmark --suite paper --dry-run\n\n"
-    "[b]One task[/b]:  … benchmark --task full-liver_tumor --model pasta,nnunet --weights pasta=PASTA_final.pth --data SETS --out liver\n\n"
+    "[b]One task[/b]:  … benchmark --task full-liver_tumor --model pasta,nnunet --weights pasta=PASTA_final.pth --data SETS --out liver --workers 8\n\n"
     "[b]A model of yours[/b] in the same folder later:  … --model mine --resume   (entry point slicerpasta.benchmark_models)\n\n"
     "[b]A cluster[/b]:  … --slurm '--partition=gpu --time=2-0', then sbatch DIR/slurm.sh, then … --out DIR --report\n\n"
     "[b]How small a lesion[/b] a model still finds:  … benchmark --stress MODEL --out stress"
@@ -160,6 +160,23 @@ def command(
     report: Annotated[
         bool, typer.Option("--report", help="Only write the report of what is in DIR.", rich_help_panel=RUN)
     ] = False,
+    empty: Annotated[
+        str,
+        typer.Option(
+            "--empty",
+            metavar="skip|count",
+            help="In the report, Dice of scans whose true mask is empty: left out, as in the authors' script, or counted.",
+            rich_help_panel=RUN,
+        ),
+    ] = "skip",
+    correction: Annotated[
+        str,
+        typer.Option(
+            metavar="holm|bh|none",
+            help="In the report, of p over all its tests, beside the plain one.",
+            rich_help_panel=RUN,
+        ),
+    ] = "holm",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON and no progress, for machines.", rich_help_panel=RUN)
     ] = False,
@@ -224,6 +241,8 @@ def command(
         workers=workers,
         threads=threads,
         device=device,
+        empty=empty,
+        correction=correction,
         as_json=as_json,
     )
     if report:

@@ -40,6 +40,8 @@ class Asked:
     workers: int
     threads: int
     device: str
+    empty: str
+    correction: str
     as_json: bool
 
     def arguments(self) -> list[str]:
@@ -136,6 +138,7 @@ def make(asked: Asked, only_cost: bool = False):
 def run(asked: Asked, *, slurm: str | None, part: str | None, resume: bool, overwrite: bool) -> None:
     """Prepare, train and test what is not done yet, and write the report."""
     out, plan = folder(asked.out), make(asked)
+    _check_policy(asked)
     from PASTALib.commands.console import note, print_json, steps
 
     from ..benchmark.runner import Workplace, done_units, open_workplace, prepare, run_units
@@ -186,7 +189,7 @@ def run(asked: Asked, *, slurm: str | None, part: str | None, resume: bool, over
             )
         page = None
         if part is None and done_units(place, plan.units):
-            page = _write(out, None, shown.start("Writing the report"))
+            page = _write(out, asked, None, shown.start("Writing the report"))
     done = len(done_units(place, units))
     if asked.as_json:
         print_json(
@@ -225,17 +228,17 @@ def report(asked: Asked) -> None:
     from PASTALib.commands.console import print_json, steps
 
     with steps(quiet=asked.as_json) as shown:
-        page = _write(out, asked.tasks or None, shown.start("Writing the report"))
+        page = _write(out, asked, asked.tasks or None, shown.start("Writing the report"))
     print_json({"report": str(page)}) if asked.as_json else typer.echo(f"Report: {page}")
 
 
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _write(out: Path, tasks: Sequence[str] | None, progress) -> Path:
+def _write(out: Path, asked: Asked, tasks: Sequence[str] | None, progress) -> Path:
     from ..benchmark.plan import Entrant, as_run
     from ..benchmark.registry import select
-    from ..benchmark.report import write_report
+    from ..benchmark.report import Policy, write_report
     from ..benchmark.results import read_results
     from ..benchmark.runner.prepare import UNITS, read_conditions
 
@@ -244,7 +247,15 @@ def _write(out: Path, tasks: Sequence[str] | None, progress) -> Path:
     chosen = as_run(select(tasks or ["all"]), read_conditions(out))
     names = read_results(out / UNITS, chosen).models
     entrants = {name: rival for name in names if (rival := _entrant(name, Entrant)) is not None}
-    return write_report(out / UNITS, out, tasks=chosen, rivals=entrants, progress=progress)[0]
+    policy = Policy(empty=asked.empty, correction=asked.correction)
+    return write_report(out / UNITS, out, tasks=chosen, policy=policy, rivals=entrants, progress=progress)[0]
+
+
+def _check_policy(asked: Asked) -> None:
+    """InputError before the long work, not after it."""
+    from ..benchmark.report import Policy
+
+    Policy(empty=asked.empty, correction=asked.correction)
 
 
 def _entrant(name: str, kind) -> Any:

@@ -23,6 +23,7 @@ from .prepare import Workplace
 from .source import file_digest
 
 NOTE, WORK, WEIGHTS = "unit.json", "work", "network.pth"
+_MEMORY = "the card has not enough memory for this network and batch; use one with more"
 Tell = Callable[[Unit, str, dict[str, Any]], None]
 
 
@@ -58,9 +59,10 @@ def run_units(
         update(0, 1)
         try:
             found = run_unit(place, material, unit, device=picked, workers=workers, progress=update)
-        except InputError as error:
-            failed.append(str(error))
-            tell(unit, "failed", {"error": str(error)})
+        except (InputError, torch.OutOfMemoryError) as error:
+            line = str(error) if isinstance(error, InputError) else f"{unit.words()}: {_MEMORY}"
+            failed.append(line)
+            tell(unit, "failed", {"error": line})
         else:
             if found is not None:
                 tell(unit, "done", found)
