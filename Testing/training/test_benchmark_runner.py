@@ -202,6 +202,16 @@ def test_what_is_done_stays_and_other_weights_are_refused(replicas, tmp_path):
         ready(tmp_path / "out", ["full-liver_tumor"], ["scratch"], replicas, seed=1)
 
 
+def test_preprocessed_scans_go_when_no_unit_needs_them(replicas, tmp_path):
+    place, material = ready(tmp_path, ["full-liver_tumor"], ["scratch", "universal"], replicas)
+    first, other = (unit_of(place, model) for model in ("scratch", "universal"))
+    trivial = unit_of(place, "trivial")
+    assert not run_units(place, material, [first, trivial], device="cpu")
+    assert len(list((tmp_path / "prepared").iterdir())) == 1  # universal is still to come
+    assert not run_units(place, material, [other], device="cpu")
+    assert not list((tmp_path / "prepared").iterdir())
+
+
 def test_trained_values_can_be_kept(replicas, tmp_path):
     place, material = ready(tmp_path, ["full-liver_tumor", "survival-gastric"], ["scratch"], replicas)
     place = replace(place, keep_weights=True)

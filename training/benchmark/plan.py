@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,14 @@ class Plan:
     notes: tuple[str, ...] = ()
     _settings: dict = field(default_factory=dict, compare=False, repr=False)
 
+    @cached_property
+    def beside(self) -> dict[tuple, list[Unit]]:
+        """(run, k, draw, fold) -> units that learn from the same scans."""
+        found: dict[tuple, list[Unit]] = {}
+        for unit in self.units:
+            found.setdefault((unit.run, unit.k, unit.draw, unit.fold), []).append(unit)
+        return found
+
     def tasks_of(self, run: str) -> tuple[Task, ...]:
         """Those that a run's network is scored on: all of the registry's, so that a run means the same whatever was asked for."""
         return tuple(task for task in read_tasks() if task.run == run)
@@ -201,10 +210,10 @@ def make_plan(
             for e in entrants.values()
             if task.applicable(e.rival.kinds) and (not listed or e.rival.key in task.models)
         ]
-        for entrant in sorted(
-            mine, key=lambda e: e.rival.trained
-        ):  # the floor first: it shows at once what is wrong with the data
-            units += [Unit(run, entrant.name, k, draw, fold) for k, draw, fold in _numbers(task, conditions)]
+        numbers = _numbers(task, conditions)
+        # the floor first: it shows at once what is wrong with the data; then model after model on the same scans
+        units += [Unit(run, e.name, *where) for e in mine if not e.rival.trained for where in numbers]
+        units += [Unit(run, e.name, *where) for where in numbers for e in mine if e.rival.trained]
     named = {unit.model for unit in units}
     idle = [name for name in entrants if name not in named]
     if idle and not listed and ALL not in models:

@@ -72,6 +72,15 @@ def run_segmentation(
     return {"trained_on": learn, "chosen_by": choose, "tested_on": len(test), **about}
 
 
+def prepared_scans(unit: Unit, plan: Plan, material: Material) -> Path | None:
+    """Where nnU-Net's preprocessed scans of a unit are, which other models' units share; None outside its framework."""
+    task, entrant = plan.tasks_of(unit.run)[0], plan.entrants[unit.model]
+    if not in_framework(entrant.rival, preparation_of(task, entrant, plan.conditions)):
+        return None
+    learn, choose, _ = _learning(unit, plan, material)
+    return material.prepared(task, plan.settings(unit), learn, choose)
+
+
 def in_framework(rival, preparation: Preparation) -> bool:
     """Whether a system is trained by nnU-Net's framework: by its recipe, and if that prepares images as the system wants them."""
     fits = preparation.orientation == "LPS" and preparation.axes == "zyx" and preparation.spacing_mm is not None
@@ -119,7 +128,7 @@ def _predictor(unit: Unit, plan: Plan, material: Material, work: Path, learn, ch
                 {"start": taken},
             )
         canonical = material.canonical(task, settings["spacing_mm"])
-        prepared = material.prepared(task, settings, learn, choose)
+        prepared = prepared_scans(unit, plan, material)
         trained = train_on(run, canonical, learn, choose, settings, source, prepared=prepared, **how)
         _watch(trained.network)
         return trained.network, lambda volumes: by_nnunet(volumes, trained, settings, device), {"start": trained.start}

@@ -15,7 +15,7 @@ from PASTALib.errors import InputError
 from PASTALib.progress import Progress, silent
 
 from ...generate.locks import locked
-from ...runs import write_json
+from ...runs import CONFIG, write_json
 from ..plan import Unit
 from ..registry import SEGMENTATION
 from .material import Material
@@ -46,7 +46,8 @@ def run_units(
     from PASTALib.inference.devices import pick_device
 
     picked, failed = pick_device(device), []
-    weight = [max(place.plan.seconds(unit), 1e-9) for unit in units]
+    done = set(done_units(place, units))  # they take no time, so that what is left can be foretold
+    weight = [1e-9 if unit in done else max(place.plan.seconds(unit), 1e-6) for unit in units]
     total, before = sum(weight), 0.0
     for unit, one in zip(units, weight):
 
@@ -65,6 +66,7 @@ def run_units(
             tell(unit, "failed", {"error": line})
         else:
             if found is not None:
+                _forget(place, material, unit)
                 tell(unit, "done", found)
         before += one
         if picked.type == "cuda":
@@ -128,6 +130,8 @@ def _run(place: Workplace, material: Material, unit: Unit, folder: Path, made_of
     kind = place.plan.tasks_of(unit.run)[0].network_kind
     run = run_segmentation if kind == SEGMENTATION else run_classification
     work, begun = folder / WORK, time.perf_counter()
+    if not (work / CONFIG).is_file():  # stopped before it began
+        shutil.rmtree(work, ignore_errors=True)
     keep = folder / WEIGHTS if place.keep_weights else None
     about = run(unit, place.plan, material, folder, work, device=device, workers=workers, keep=keep, progress=progress)
     seconds = round(time.perf_counter() - begun, 2)
@@ -135,6 +139,16 @@ def _run(place: Workplace, material: Material, unit: Unit, folder: Path, made_of
     write_json(folder / NOTE, note)
     shutil.rmtree(work, ignore_errors=True)
     return note
+
+
+def _forget(place: Workplace, material: Material, unit: Unit) -> None:
+    """Remove the preprocessed scans that no unit is left for: of few-shot draws they would be hundreds of gigabytes."""
+    beside = place.plan.beside[unit.run, unit.k, unit.draw, unit.fold]
+    if place.plan.tasks_of(unit.run)[0].kind == SEGMENTATION and len(done_units(place, beside)) == len(beside):
+        from .segmentation import prepared_scans
+
+        for folder in {prepared_scans(one, place.plan, material) for one in beside} - {None}:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _difference(before: dict, now: dict) -> tuple[str, str]:
