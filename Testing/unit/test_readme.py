@@ -61,7 +61,7 @@ def test_options_named_in_the_text_exist():
     for name in ("synth", "segment", "report", "features", "models", "demo"):
         helps += CliRunner().invoke(app, [name, "--help"]).output
     helps += CliRunner().invoke(app, ["models", "fetch", "--help"]).output
-    for name in ("generate", "train-ddpm", "pretrain-segmentation"):
+    for name in ("generate", "train-ddpm", "pretrain-segmentation", "benchmark"):
         helps += CliRunner().invoke(training, [name, "--help"]).output
     prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
     for option in set(re.findall(r"`(--[a-z-]+)", prose)) - {"--ml"}:  # --ml is TotalSegmentator's

@@ -235,6 +235,9 @@ def report(asked: Asked) -> None:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+_MADE_UP = "Smoke run: tiny networks, trained for a step or two on made-up scans. It shows that everything works; its figures mean nothing."
+
+
 def _write(out: Path, asked: Asked, tasks: Sequence[str] | None, progress) -> Path:
     from ..benchmark.plan import Entrant, as_run
     from ..benchmark.registry import select
@@ -244,11 +247,15 @@ def _write(out: Path, asked: Asked, tasks: Sequence[str] | None, progress) -> Pa
 
     if not (out / UNITS).is_dir():
         raise InputError(f"--out {out}: no results there; run a benchmark first")
-    chosen = as_run(select(tasks or ["all"]), read_conditions(out))
+    conditions = read_conditions(out)
+    chosen = as_run(select(tasks or ["all"]), conditions)
     names = read_results(out / UNITS, chosen).models
     entrants = {name: rival for name in names if (rival := _entrant(name, Entrant)) is not None}
     policy = Policy(empty=asked.empty, correction=asked.correction)
-    return write_report(out / UNITS, out, tasks=chosen, policy=policy, rivals=entrants, progress=progress)[0]
+    warning = _MADE_UP if conditions.small else ""
+    return write_report(
+        out / UNITS, out, tasks=chosen, policy=policy, rivals=entrants, warning=warning, progress=progress
+    )[0]
 
 
 def _check_policy(asked: Asked) -> None:

@@ -155,11 +155,9 @@ def within_readers(
     if not repeated.any():
         return []
     counts = _weighted(weights[:, repeated], tables[repeated]).reshape(len(weights), readers, LEVELS, LEVELS)
-    alone = weighted_kappa(
-        _weighted(1 - np.eye(int(repeated.sum()), dtype=np.float32), tables[repeated]).reshape(
-            -1, readers, LEVELS, LEVELS
-        )
-    )
+    read = tables[repeated].astype(float)
+    without = (read.sum(0) - read).reshape(-1, readers, LEVELS, LEVELS)  # each case in turn
+    alone = weighted_kappa(without)
     kappas = np.concatenate([weighted_kappa(counts[:1]), alone])
     results = []
     for reader in range(readers):

@@ -26,12 +26,13 @@ def write_report(
     tasks: Sequence[Task] | None = None,
     policy: Policy | None = None,
     rivals: Mapping[str, Any] | None = None,
+    warning: str = "",
     progress: Progress = silent,
 ) -> list[Path]:
     """Write the three files into ``out`` (default: the results folder) and return them.
 
     ``tasks``: those to show, default all 46; what was not run is stated. ``rivals``: key -> object with ``title`` and ``licence``, as
-    ``training.benchmark.models.interface.rivals()`` gives. InputError for results that ``read_results`` refuses.
+    ``training.benchmark.models.interface.rivals()`` gives. ``warning``: what readers must know before the figures. InputError for results that ``read_results`` refuses.
     """
     results, policy, rivals = Path(results), policy or Policy(), rivals or {}
     tasks = tuple(tasks) if tasks is not None else read_tasks()
@@ -47,7 +48,7 @@ def write_report(
     whole = {row.task.lesion: row for row in groups.get("full", ()) if row.best}
     progress(2, 3, "tables and plots")
     return [
-        write_page(out / PAGE, groups, whole, found, policy, rivals),
+        write_page(out / PAGE, groups, whole, found, policy, rivals, warning),
         write_csv(out / TABLE, rows),
         write_latex(out / LATEX, list(groups.values()), policy.correction, rivals),
     ]

@@ -29,8 +29,9 @@ def write_page(
     results: Results,
     policy: Policy,
     rivals: Mapping[str, Any],
+    warning: str = "",
 ) -> Path:
-    """Write the page. ``groups``: rows by group; ``whole``: full-data rows by lesion, for the few-shot plots."""
+    """Write the page. ``warning``: a line above all figures; ``groups``: rows by group; ``whole``: full-data rows by lesion, for the few-shot plots."""
     rows = [row for part in groups.values() for row in part]
     run = {row.task.key for row in rows if row.cells}
     tasks = {row.task.key for row in rows}
@@ -40,6 +41,7 @@ def write_page(
         "<header><h1>Benchmark</h1><ul class=facts>",
         *(f"<li>{escape(fact)}</li>" for fact in facts),
         "</ul></header><main>",
+        f"<p class=warning role=note>{escape(warning)}</p>" if warning else "",
         summary_table(rows, rivals),
         _notes(rows, policy),
         "<nav aria-label='Groups of tasks'>",

@@ -34,6 +34,7 @@ summary{width:auto}
 .notes{margin:0 0 1.2rem;padding:.7rem 1rem .7rem 2rem;border:1px solid var(--line);border-radius:8px;color:var(--quiet);font-size:.88rem}
 .notes li{margin:.15rem 0}.notes b{color:var(--text);font-weight:600}
 .asides{margin:.2rem 0 .8rem;padding:0 0 0 1.1rem;color:var(--quiet);font-size:.85rem}
+.warning{margin:0 0 1rem;padding:.7rem 1rem;border:1px solid var(--amber);border-radius:8px;color:var(--amber)}
 nav a.idle{color:var(--quiet)}
 @media (max-width:820px){th,td{padding:.35rem .5rem}table tr>:first-child{max-width:8.5rem;min-width:6.6rem;white-space:normal}}
 @media print{:root{--text:#000;--quiet:#444;--line:#bbb;--card:#fff;--ground:#fff;--blue:#0b62a8;--amber:#a05a00}td.best>b{color:#000}.table{overflow:visible}}
