@@ -177,11 +177,10 @@ def test_the_starter_model_gives_rising_evidence_on_phantom_and_real_ct(real_dat
         "starter",
         [2.0, *real_scan(real_data)],
         tmp_path / "run",
-        attributes=("size", "density"),
+        attributes=("size",),
         levels=LEVELS,
-        repeats=6,
+        repeats=4,
     )
     for scan in ("phantom 2 mm", "S01_ts_torso"):
-        for factor in ("size", "density"):
-            for measure in ("found", "auc", "gain"):
-                assert rises(page.parent, scan, factor, measure), (scan, factor, measure)
+        for measure in ("found", "auc", "gain"):
+            assert rises(page.parent, scan, "size", measure), (scan, measure)
