@@ -68,24 +68,37 @@ def measure_template(spacing_mm: float = 1.0) -> dict[str, float]:
     return {"judge_cpu_s": round(judged - begun, 2), "load_cpu_s": round(ready - judged, 2), "voxels": float(voxels)}
 
 
-def measure_scaling(per_type: int = 10, phantom_mm: float = 2.0, runs: int = 1) -> dict[str, list[float]]:
-    """The command with one worker and with two, ``runs`` times each in turn: cases per hour (``one``, ``two``) and CPU seconds per case
+def measure_scaling(
+    per_type: int = 10, phantom_mm: float = 2.0, runs: int = 1, phantoms: int = 6
+) -> dict[str, list[float]]:
+    """The command with one worker and with two, ``runs`` times each in turn, in ``phantoms`` torsos of each phase: cases per hour (``one``, ``two``) and CPU seconds per case
     (``cpu_one``, ``cpu_two``). Start of the workers and the page are not counted, generating the torsos is. Needs two idle cores:
     the CPU figures tell whether the workers hinder one another, the others also whether anything else ran."""
     found: dict[str, list[float]] = {"one": [], "two": [], "cpu_one": [], "cpu_two": []}
     for _ in range(runs):
         for name, workers in (("one", 1), ("two", 2)):
-            rate, cpu_s = _command(per_type, phantom_mm, workers)
+            rate, cpu_s = _command(per_type, phantom_mm, workers, phantoms)
             found[name].append(round(rate, 1))
             found[f"cpu_{name}"].append(round(cpu_s, 3))
     return found
 
 
-def _command(per_type: int, phantom_mm: float, workers: int) -> tuple[float, float]:
+def _command(per_type: int, phantom_mm: float, workers: int, phantoms: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="pasta-bench-") as folder:
         out = Path(folder) / "set"
-        options = ["--phantom", str(phantom_mm), "--per-type", str(per_type), "--json"]
-        command = [sys.executable, "-m", "training", "generate", "--out", str(out), *options, "--workers", str(workers)]
+        size = ["--phantom", str(phantom_mm), "--set", f"phantoms={phantoms}", "--per-type", str(per_type)]
+        command = [
+            sys.executable,
+            "-m",
+            "training",
+            "generate",
+            "--out",
+            str(out),
+            *size,
+            "--json",
+            "--workers",
+            str(workers),
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         answer = json.loads(done.stdout)
         times = [json.loads(line) for line in (out / "times.jsonl").read_text().splitlines()]

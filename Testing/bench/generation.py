@@ -16,7 +16,9 @@ def run(options: Options) -> Section:
     cases = figures.measure_cases(options.lesions, 2, **size)
     template = figures.measure_template(1.0 if options.large else 4.0)
     cost = figures.projection(cases, template)
-    scaling = figures.measure_scaling(runs=SCALING_RUNS) if options.large else figures.measure_scaling(1, 5.0)
+    scaling = (
+        figures.measure_scaling(runs=SCALING_RUNS) if options.large else figures.measure_scaling(1, 5.0, phantoms=1)
+    )
     rows = [
         (name, len(cases[name]), quantile(cases[name], 0.5), quantile(cases[name], 0.95))
         for name in ("wall_s", "cpu_s", "mb")

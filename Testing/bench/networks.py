@@ -118,7 +118,8 @@ def _whole_scan(section: Section, options: Options, network: PastaNet) -> None:
     fast, _ = _fast(section)
     engine = make_engine(fast, network, PATCH, CPU)
     rows, found = [], {}
-    for step, skip in ((0.5, False), (0.5, True), (CPU_STEP, False), (CPU_STEP, True)):
+    ways = ((0.5, False), (0.5, True), (CPU_STEP, False), (CPU_STEP, True))
+    for step, skip in ways if options.large else ways[::3]:
         begun = time.perf_counter()
         result = label_image(cube, [engine], PASTA_PIECEWISE, PATCH, step=step, skip_air=skip)
         spent = time.perf_counter() - begun
