@@ -42,7 +42,12 @@ Folds = Annotated[
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(metavar="N", help="Processes that make samples; 0: this one. A graphics card needs several.", rich_help_panel=RUN)
+    int,
+    typer.Option(
+        metavar="N",
+        help="Processes that make samples; 0: this one. A graphics card needs several.",
+        rich_help_panel=RUN,
+    ),
 ]
 Threads = Annotated[int, typer.Option(metavar="N", help="Threads to compute with; 0: all cores.", rich_help_panel=RUN)]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of splits, new weights and samples.", rich_help_panel=RUN)]
