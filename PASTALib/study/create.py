@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
@@ -43,30 +45,16 @@ def create_study(
     _check_key_choice(folder, passphrase, key_file)
     check_pools(real, synthetic)
     chosen = draw_cases(design, real, synthetic, seed)
-    staging = check_place(folder, design.case_count * design.grid.bytes_per_case)
-    try:
-        (staging / CASES).mkdir(parents=True)
-        (staging / RATINGS).mkdir()
-        study, key = _export_all(staging, design, chosen, seed, progress)
-        write_public(staging / STUDY, study)
-        if key_file is None:
-            (staging / KEY).write_bytes(seal(key, passphrase))
-        for path in (*staging.rglob("*"), staging):
-            os.utime(path, (FILE_TIME_S, FILE_TIME_S))
-        if key_file is not None:
-            write_key_file(key, Path(key_file).expanduser())
-        try:
-            _publish(staging, folder)
-        except OSError:
-            if key_file is not None:
-                Path(key_file).expanduser().unlink()
-            raise
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with contextlib.ExitStack() as undo:
+        with _appearing(folder, design.case_count * design.grid.bytes_per_case) as staging:
+            study, key = _export_all(staging, design, chosen, seed, progress)
+            write_public(staging / STUDY, study)
+            if key_file is None:
+                (staging / KEY).write_bytes(seal(key, passphrase))
+            else:
+                write_key_file(key, Path(key_file).expanduser())
+                undo.callback(Path(key_file).expanduser().unlink)
+        undo.pop_all()
     return folder
 
 
@@ -109,9 +97,24 @@ def check_place(folder: Path, need_bytes: int) -> Path:
     return base / f".{folder.name}.{secrets.token_hex(6)}.partial"
 
 
-def _publish(staging: Path, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging.rename(folder)
+@contextlib.contextmanager
+def _appearing(folder: Path, need_bytes: int) -> Iterator[Path]:
+    """A hidden folder for cases and ratings that becomes ``folder``, with the study's time stamps, when the block ends well, and else goes."""
+    staging = check_place(folder, need_bytes)
+    try:
+        (staging / CASES).mkdir(parents=True)
+        (staging / RATINGS).mkdir()
+        yield staging
+        for path in (*staging.rglob("*"), staging):
+            os.utime(path, (FILE_TIME_S, FILE_TIME_S))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging.rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _export_all(
@@ -208,31 +211,19 @@ def grid_of(study: StudyPackage) -> ExportGrid:
 def hand_out(study: StudyPackage, folder: str | os.PathLike, progress: Progress = silent) -> Path:
     """A copy of the study for a reader: without key, without anybody's ratings; it appears complete or not at all."""
     folder = Path(folder).expanduser()
-    staging = check_place(folder, len(study.data["cases"]) * grid_of(study).bytes_per_case)
     cases = sorted(study.data["cases"])
     _RANDOM.shuffle(cases)
-    try:
-        (staging / CASES).mkdir(parents=True)
-        (staging / RATINGS).mkdir()
+    with _appearing(folder, len(cases) * grid_of(study).bytes_per_case) as staging:
         for step, name in enumerate(cases):
             progress(step, len(cases), f"Copying case {step + 1} of {len(cases)}")
             shutil.copyfile(study.image_path(name), staging / CASES / f"{name}.nrrd")
         shutil.copyfile(study.folder / STUDY, staging / STUDY)
-        for path in (*staging.rglob("*"), staging):
-            os.utime(path, (FILE_TIME_S, FILE_TIME_S))
-        _publish(staging, folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return folder
 
 
 def _new_ids(count: int) -> list[str]:
     """Distinct opaque ids of equal length."""
-    found: set[str] = set()
+    found: dict[str, None] = {}  # not a set: its order would follow from Python's hashes, not from the source of chance
     while len(found) < count:
-        found.add("c" + secrets.token_hex(4))
+        found["c" + secrets.token_hex(4)] = None
     return list(found)
