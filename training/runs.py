@@ -7,7 +7,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,16 +123,13 @@ class Run:
         import torch
 
         path = self.folder / f"{name}.pth"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            torch.save(dict(state), temporary)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                torch.save(dict(state), temporary)
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{path}: the checkpoint cannot be written ({error}); free disk space and use --resume"
             ) from None
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     def load(self, name: str = "latest") -> dict | None:
@@ -179,13 +176,20 @@ def write_json(path: Path, data: Any) -> None:
     _write(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _write(path: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to: it takes the place of ``path`` when the block ends well, and goes when it does not."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _read(path: Path) -> dict:

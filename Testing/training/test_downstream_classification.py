@@ -32,12 +32,7 @@ CPU = torch.device("cpu")
 SHORT = {"steps": 6, "save_every": 2, "validate_every": 2, "log_every": 1, "precision": "fp32"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

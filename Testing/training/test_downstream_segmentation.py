@@ -32,12 +32,7 @@ CPU = torch.device("cpu")
 SPLITS = Splits((("toy000", "toy001"), ("toy002", "toy003")), 0)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from sys import intern
 
 from PASTALib.errors import InputError
 
+from ..runs import replacing
 from .registry import Task, read_tasks
 
 METRICS, PREDICTIONS = "metrics.csv", "predictions.csv"
@@ -171,10 +171,8 @@ def _by_task(lines: Iterable) -> dict[str, list]:
 def _write(path: Path, head: Sequence[str], rows: Sequence[Sequence]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([head, *rows])
-    os.replace(part, path)
     return path
 
 

@@ -44,8 +44,8 @@ class Making:
         self._left = sum(map(plan.voxels, todo))
         self._begun = time.monotonic()
         self._done = 0
-        self._loads: list[float] = []  # seconds per template that was loaded
-        self._cases: list[float] = []  # seconds per case without
+        self._loads = self._cases = 0  # templates loaded and cases made by this run, and the seconds that they took
+        self._load_s = self._case_s = 0.0
         self._piece_cases = 1.0
         self._pool: Pool | None = None
 
@@ -64,8 +64,10 @@ class Making:
                     for made in results:
                         self._account(made, manifest_file, failures)
                         if not made.found:
-                            self._cases.append(made.seconds - made.loading_s)
-                            self._loads += [made.loading_s] if made.loading_s > 0 else []
+                            self._cases += 1
+                            self._loads += made.loading_s > 0
+                            self._load_s += made.loading_s
+                            self._case_s += made.seconds - made.loading_s
                             figures = {"seconds": made.seconds, "cpu_s": made.cpu_s, "loading_s": made.loading_s}
                             record = {"id": made.case.id, **{key: round(value, 3) for key, value in figures.items()}}
                             times.write(json.dumps(record).encode() + b"\n")
@@ -79,8 +81,7 @@ class Making:
         """Whether another worker should load a template for so many pieces: half of them must take longer than loading it does."""
         if not self._loads or not self._cases:
             return True
-        loading_s = sum(self._loads) / len(self._loads)
-        return 0.5 * pieces * self._piece_cases * sum(self._cases) / len(self._cases) > loading_s
+        return 0.5 * pieces * self._piece_cases * self._case_s / self._cases > self._load_s / self._loads
 
     def _piece(self, job: Job, cache: int) -> Piece:
         names = dict.fromkeys(name for case in job.cases for name in case.templates)

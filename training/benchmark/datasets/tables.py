@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from PASTALib.errors import InputError
 
 from ...downstream.labelled import ScanSet, read_scan_table
 from ...downstream.table import ATTRIBUTES, DETECT, STAGE, CaseTable, read_cases
-from ...runs import write_json
+from ...runs import replacing, write_json
 from .items import Item
 
 NOTE = "converted.json"
@@ -86,12 +85,11 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
     if not rows:
         raise InputError(f"{path}: no case is left for this table; check the notes of the conversion")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return part.replace(path)
+    return path
 
 
 def write_note(out: Path, converted: Converted) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from PASTALib.reporting.page_style import STYLE
 
+from ...runs import replacing
 from ..published import SOURCE
 from ..registry import SEGMENTATION, TRIVIAL, Task
 from ..results import Results
@@ -57,9 +57,8 @@ def write_page(
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>Benchmark</title><style>{STYLE}{BENCHMARK_STYLE}</style></head><body>{''.join(parts)}</body></html>"
     )
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...runs import replacing
 from .analysis import Row
 from .words import BESIDE, CORRECTIONS, METRICS, TESTS, columns, entry, p_words, title
 
@@ -20,14 +20,12 @@ _COLUMNS = (
 
 def write_csv(path: Path, rows: Sequence[Row]) -> Path:
     """Every cell of every row, those that were not run too. ``p`` is that of the row, between its ranks 1 and 2."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, _COLUMNS, restval="")
         writer.writeheader()
         for row in rows:
             for model in columns([row]):
                 writer.writerow({key: _text(value) for key, value in _line(row, model).items()})
-    os.replace(part, path)
     return path
 
 
@@ -35,9 +33,8 @@ def write_latex(path: Path, groups: Sequence[Sequence[Row]], correction: str, ri
     r"""One table per group; needs \usepackage{booktabs, longtable, multirow}. Best bold, second underlined, published figures in italics."""
     body = "\n\n".join(_latex(rows, correction, rivals) for rows in groups)
     head = "% Needs \\usepackage{booktabs,longtable}; wide, so set it in landscape and \\footnotesize. Italics: the paper's own figures. Not run: \\textemdash\n"
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(head + body + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(head + body + "\n", encoding="utf-8")
     return path
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,7 +25,7 @@ from PASTALib.volume import Volume
 
 from ...downstream.classification import State
 from ...downstream.labelled import Scan, ScanSet, read_images, read_mask
-from ...runs import Run
+from ...runs import Run, replacing
 from ...segmentation.recipe import (
     DiceCrossEntropy,
     autocast,
@@ -200,10 +199,8 @@ def store(scan: Scan, scans: ScanSet, preparation: Preparation, folder: Path) ->
         volumes = read_images(scan, scans.channels)
         grid = to_grid(volumes, preparation)
         for path, array in ((found.images, grid.images), (found.labels, grid.labels(read_mask(scan, volumes[0])))):
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            with part.open("wb") as stream:
+            with replacing(path) as part, part.open("wb") as stream:
                 np.save(stream, array)
-            os.replace(part, path)
     return found
 
 

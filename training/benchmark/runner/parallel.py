@@ -14,6 +14,7 @@ from typing import Any
 from PASTALib.errors import InputError
 from PASTALib.progress import Progress, silent
 
+from ...runs import replacing
 from ..plan import Plan, Unit
 from .prepare import Workplace
 from .units import Tell, run_units
@@ -115,10 +116,9 @@ def write_slurm(place: Workplace, plan: Plan, arguments: Sequence[str], options:
         "",
     ]
     path = place.out / SCRIPT
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("\n".join(lines), encoding="utf-8")
-    part.chmod(0o755)
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text("\n".join(lines), encoding="utf-8")
+        part.chmod(0o755)
     return path, elements
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from torch import nn
 
 from PASTALib.errors import InputError
 
+from ...runs import replacing
 from ..models.interface import CLASSIFICATION, FIXED, SEGMENTATION, Preparation
 from ..plan import Entrant
 
@@ -101,9 +101,8 @@ class RivalSource:
 
 def keep_network(network: nn.Module, path: Path) -> None:
     """The trained values alone, complete or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    torch.save(network.state_dict(), part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        torch.save(network.state_dict(), part)
 
 
 @lru_cache(maxsize=32)

@@ -12,6 +12,7 @@ import numpy as np
 
 from PASTALib import taxonomy
 
+from ...runs import replacing
 from .curves import Curve
 from .design import ATTRIBUTES, DENSITY, GRID, LOCATION, SIZE, SURFACE
 
@@ -148,12 +149,8 @@ def svg(figure) -> str:
 
 def save_png(figure, path: Path, dpi: int = 160) -> Path:
     """Write a PNG, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PASTALib.errors import InputError
 
+from ...runs import replacing
+
 MADE, NO_ROOM = "made", "no room"
 _TEXT = ("scan", "setting", "lesion", "site", "status", "location", "named")
 _WHOLE = ("repeat", "found", "found_type", "overlap", "marked_before")
@@ -75,12 +77,8 @@ class Table:
 
 def write_text(path: Path, text: str) -> Path:
     """Write ``text`` as UTF-8, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
